@@ -1,0 +1,197 @@
+"""One row alone, a batch, and the library that fitted the model: the same score, to the last bit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+import sklearn.linear_model
+
+from underhood.build.checks import rows_of
+from underhood.build.ladder import fit
+from underhood.build.scorer import Frame, Model, codes, leaves, score_frame, scorer
+
+TYPES = {"full": "number", "holey": "number", "flag": "flag", "city": "text", "word": "text"}
+EXTREMES = [0.0, -0.0, 1e300, -1e300, 1.7976931348623157e308, 5e-324, -1e-300, 1.0]
+
+
+def world(seed: int, n: int = 3000) -> tuple[dict[str, Any], Any]:
+    """Random features and labels: `holey`, `flag` and the texts have nulls, `full` has none."""
+    random = np.random.default_rng(seed)
+    city = random.choice(np.array(["EWR", "JFK", "LGA", None], object), n)
+    full, holey = random.normal(5, 2, n), random.exponential(3, n)
+    z = full - 5 + (holey > 3) * 2 * (city == "EWR") + random.normal(0, 1, n)
+    holey[random.random(n) < 0.2] = np.nan
+    flag = random.integers(0, 2, n).astype(float)
+    flag[::7] = np.nan
+    word = np.array([None if i % 9 == 0 else f"w{i % 40}" if i % 3 else f"rare{i}" for i in range(n)], object)
+    frame = {"full": full, "holey": holey, "flag": flag, "city": city, "word": word}
+    return frame, (z > 0).astype(float)
+
+
+def strange(n: int, seed: int) -> dict[str, Any]:
+    """Rows unlike those of training: extreme values and unknown levels, but no null where training had none."""
+    random = np.random.default_rng(seed)
+    return {
+        "full": random.choice(EXTREMES, n),
+        "holey": random.choice([*EXTREMES, np.nan], n),
+        "flag": random.choice([0.0, 1.0, np.nan], n),
+        "city": random.choice(np.array(["EWR", "", "nowhere", None], object), n),
+        "word": random.choice(np.array(["w1", "rare2", "w39", None], object), n),
+    }
+
+
+def alone(model: Model, frame: Frame) -> Any:
+    """The scores of the rows one by one, by a model that was written as JSON and read again."""
+    one = scorer(json.loads(json.dumps(model)))
+    return np.array([one(row) for row in rows_of(frame, TYPES)])
+
+
+def fitted_by(monkeypatch: pytest.MonkeyPatch, frame: Frame, label: Any) -> tuple[Model, Any]:
+    """Our trees, and the booster that LightGBM had made."""
+    kept: list[Any] = []
+    train = lightgbm.train
+
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        kept.append(train(*arguments, **named))
+        return kept[-1]
+
+    monkeypatch.setattr(lightgbm, "train", recorded)
+    return fit("trees", frame, label, TYPES), kept[0]
+
+
+def matrix(model: Model, frame: Frame) -> Any:
+    """The columns as LightGBM sees them."""
+    levels = model["levels"]
+    return np.column_stack([codes(frame[n], levels[n]) if n in levels else frame[n] for n in model["features"]])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trees_score_alone_in_a_batch_and_in_lightgbm_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    frame, label = world(seed)
+    model, booster = fitted_by(monkeypatch, frame, label)
+
+    for rows in (frame, strange(1000, seed)):
+        expected = booster.predict(matrix(model, rows), num_threads=1)
+
+        assert np.array_equal(expected, score_frame(model, rows))
+        assert np.array_equal(expected, alone(model, rows))
+
+
+def test_a_null_where_training_had_none_goes_the_way_of_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, _ = world(1)
+    only = {"full": frame["full"]}
+    model, booster = fitted_by(monkeypatch, only, (frame["full"] > 3).astype(float))
+    null = {"full": np.array([np.nan])}
+
+    made = score_frame(model, null)
+
+    assert made[0] == alone(model, null)[0]
+    assert made[0] > 0.99  # most rows lie above 3
+    assert booster.predict(np.array([[np.nan]]))[0] < 0.01  # LightGBM reads a null as 0
+
+
+def test_a_null_where_training_had_some_goes_where_lightgbm_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.linspace(0, 10, 2000)
+    values[::4] = np.nan
+    model, booster = fitted_by(monkeypatch, {"holey": values}, np.isnan(values).astype(float))
+
+    assert score_frame(model, {"holey": np.array([np.nan])})[0] == booster.predict(np.array([[np.nan]]))[0]
+    assert score_frame(model, {"holey": np.array([np.nan])})[0] > 0.99
+
+
+def test_an_unknown_level_and_a_null_share_one_score() -> None:
+    frame, label = world(2)
+    for kind in ("logistic", "trees"):
+        model = fit(kind, frame, label, TYPES)
+        row = {"full": 5.0, "holey": 1.0, "flag": True, "word": "w1"}
+
+        one = scorer(model)
+
+        assert one({**row, "city": None}) == one({**row, "city": "nowhere"})
+
+
+def test_a_logistic_scores_as_sklearn_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    original = sklearn.linear_model.LogisticRegression.fit
+
+    def recorded(self: Any, columns: Any, label: Any) -> Any:
+        kept.append((self, columns))
+        return original(self, columns, label)
+
+    monkeypatch.setattr(sklearn.linear_model.LogisticRegression, "fit", recorded)
+    frame, label = world(4)
+
+    model = fit("logistic", frame, label, TYPES)
+
+    its, columns = kept[0]
+    assert np.abs(its.predict_proba(columns)[:, 1] - score_frame(model, frame)).max() < 1e-12
+    assert np.array_equal(score_frame(model, frame), alone(model, frame))
+
+
+def test_a_logistic_scores_strange_rows_alike_alone_and_in_a_batch() -> None:
+    frame, label = world(5)
+    model = fit("logistic", frame, label, TYPES)
+    rows = strange(500, 5) | {"full": np.array([np.nan, *np.resize(EXTREMES, 499)])}
+
+    made = score_frame(model, rows)
+
+    assert np.array_equal(made, alone(model, rows))
+    assert ((made >= 0) & (made <= 1)).all()
+
+
+def test_a_value_too_large_to_count_with_scores_alike_alone_and_in_a_batch() -> None:
+    term = {"feature": "full", "mean": -1e308, "scale": 1e-3, "weight": 0.0, "null": 0.0}
+    model = {"kind": "logistic", "bias": 0.0, "terms": [term]}
+    rows = {"full": np.array([1e308, -1e308, 5.0])}
+
+    made = score_frame(model, rows)
+
+    assert np.array_equal(made, alone(model, rows))
+
+
+def test_what_rounding_leaves_of_a_constant_does_not_decide_a_score() -> None:
+    frame, label = world(6, 1000)
+    frame = {"full": np.full(1000, 0.1), "holey": frame["full"]}
+    model = fit("logistic", frame, label, TYPES)
+
+    usual, new = score_frame(model, {"full": np.array([0.1, 0.2]), "holey": np.array([5.0, 5.0])})
+
+    assert abs(usual - new) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["constant", "logistic", "trees"])
+def test_one_class_gives_a_constant(kind: str) -> None:
+    frame, label = world(7, 100)
+
+    assert fit(kind, frame, np.ones(100), TYPES) == {"kind": "constant", "p": 1.0}
+    assert score_frame(fit(kind, frame, 0 * label, TYPES), frame).tolist() == [0.0] * 100
+    assert scorer(fit(kind, frame, 0 * label, TYPES))({}) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["logistic", "trees"])
+def test_features_that_say_nothing_give_the_share_of_the_label(kind: str) -> None:
+    _, label = world(8, 400)
+    nulls = {"full": np.full(400, np.nan), "word": np.full(400, None, object)}
+    rare = {"word": np.array([f"rare{i}" for i in range(400)], object)}
+
+    for frame in (nulls, rare, {"full": nulls["full"]}):
+        made = score_frame(fit(kind, frame, label, TYPES), frame)
+
+        assert np.allclose(label.mean(), made, atol=1e-9)
+
+
+def test_rows_alike_to_the_model_share_their_leaves() -> None:
+    frame, label = world(9)
+    model = fit("trees", frame, label, TYPES)
+
+    found = leaves(model, frame)
+
+    assert found.shape == (3000, 100)
+    same = {row.tobytes(): score for row, score in zip(found, score_frame(model, frame), strict=True)}
+    assert [same[row.tobytes()] for row in found] == score_frame(model, frame).tolist()

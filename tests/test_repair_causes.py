@@ -1,0 +1,186 @@
+"""Each fault, made on purpose in a copy of the shop, is found under the product's own power; and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import world
+from underhood.faults import KINDS
+from underhood.faults.feeds import inject_missing
+from underhood.faults.kinds import Suspect
+from underhood.faults.labels import inject_definition
+from underhood.faults.served import inject_model, inject_skew, inject_threshold
+from underhood.faults.training import inject_gap
+from underhood.ground.errors import ComplaintError
+from underhood.plan.changes import Change
+from underhood.plan.exprs import col, shown
+from underhood.repair import workbench as uh
+from underhood.repair.cases import read_case
+from underhood.repair.causes import Cause, Diagnosis, _verdict, diagnosis_json
+from underhood.repair.complaint import Complaint, parse_email
+from underhood.repair.workbench import Workbench
+
+Own = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="module")
+def found(case_shop: Path) -> Diagnosis:
+    with world.open_shop(case_shop) as bench:
+        return uh.diagnose_case(bench, 1)
+
+
+def test_a_label_that_takes_returned_for_in_time_is_found_and_told_with_its_mechanism(found: Diagnosis) -> None:
+    assert (found.verdict, top(found)) == ("cause", "label definition")
+    assert found.causes[0].suspect.where is not None
+    assert shown(found.causes[0].suspect.where) == "facts.returned"
+    assert "it fills in false where there is no late_minutes" in found.says
+    assert [r.kind for r in found.rulings if r.suspects] == ["label definition"]
+
+
+def test_undoing_the_label_restores_nearly_all_and_harms_next_to_nobody(found: Diagnosis) -> None:
+    trial = found.causes[0].trial
+
+    assert [str(u) for u in found.causes[0].suspect.undo] == ["label late = true where facts.returned"]
+    assert trial is not None
+    assert trial.repaired >= 0.9 * trial.n_bad > 40
+    assert trial.collateral < 0.02
+    assert trial.money_after < trial.money_before
+
+
+def test_the_fixes_are_of_several_sizes_and_the_undo_is_among_them(case_shop: Path) -> None:
+    with world.open_shop(case_shop) as bench:
+        fixes = read_case(bench.database, 1).fixes
+
+    assert "label late = true where facts.returned" in [f["title"] for f in fixes]
+    assert len({c["part"] for f in fixes for c in f["changes"]}) >= 3
+
+
+def test_a_diagnosis_is_the_same_when_it_is_made_again(case_shop: Path, found: Diagnosis) -> None:
+    with world.open_shop(case_shop) as bench:
+        kept = read_case(bench.database, 1).found
+
+    assert kept == json.loads(json.dumps(diagnosis_json(found)))
+
+
+def test_a_correctly_written_label_is_never_blamed(right_bench: Workbench) -> None:
+    complaint = parse_email(world.EVENT_MAIL.replace("quiet about parcel {parcel} from {depot}", "quiet").encode())
+    with pytest.raises(ComplaintError, match="no decision fits"):
+        uh.open_case(right_bench, complaint)
+    called = Complaint("On Wednesday 20 March you made us call for all 67 parcels that were returned.")
+
+    assert "label definition" not in kinds(diagnosed(right_bench, called))
+
+
+def served_faults(project: Path) -> dict[str, tuple[Change, ...]]:
+    with world.open_shop(project) as bench:
+        oldest = bench.database.deployments(bench.system.name)[-1].bundle
+    return {
+        "wrong model": inject_model(oldest),
+        "wrong threshold": (*inject_threshold("call", 0.99), *inject_threshold("text", 0.985)),
+        "skew": inject_skew("ice", 0.0),
+        "missing feed": inject_missing(["jam", "ice"]),
+    }
+
+
+@pytest.mark.parametrize("kind", ["wrong model", "wrong threshold", "skew", "missing feed"])
+def test_a_fault_of_the_serving_side_is_the_top_suspect(kind: str, right_built: Path, own: Own) -> None:
+    project = own(right_built)
+    changes = served_faults(project)[kind]
+    world.drill(project, changes)
+    found = diagnosed_in(project)
+
+    assert (found.verdict, top(found), kinds(found)) == ("cause", kind, [kind])
+    trial = found.causes[0].trial
+    assert trial is not None
+    assert trial.repaired == trial.n_bad
+    if kind == "wrong model":
+        assert found.causes[0].suspect.parameters["served"] == changes[0].to
+    if kind == "wrong threshold":
+        assert "'call' was not given at 0.9" in str(found.causes[0].suspect.parameters["implied"])
+
+
+def test_a_label_that_was_made_to_mistake_one_outcome_is_the_top_suspect(tmp_path: Path) -> None:
+    label = world.mistaken(world.RIGHT, inject_definition("late", col("facts.returned")))
+    project = world.write_shop(tmp_path, label)
+    world.build_shop(project, since="2024-02-01")
+    world.decide_shop(project)
+    found = diagnosed_in(project)
+
+    assert (found.verdict, top(found)) == ("cause", "label definition")
+    assert found.causes[0].suspect.parameters["outcome"] == "facts.returned"
+
+
+def test_a_cohort_that_training_never_saw_is_the_top_suspect(right_built: Path, own: Own) -> None:
+    project = own(right_built)
+    world.build_shop(project, since="2024-02-01", changes=inject_gap(col("row.ice") > 4))
+    world.decide_shop(project)
+    found = diagnosed_in(project)
+
+    assert (found.verdict, top(found)) == ("cause", "training gap")
+    assert "have ice > 3" in found.says
+    assert [str(u).split(" where ")[0] for u in found.causes[0].suspect.undo] == ["action desk"]
+
+
+def test_every_kind_of_fault_in_the_catalogue_has_a_drill_here() -> None:
+    drilled = {"wrong model", "wrong threshold", "skew", "missing feed", "label definition", "training gap"}
+
+    assert {k.name for k in KINDS} == drilled
+
+
+def test_bad_luck_is_called_so_and_the_neighbourhood_is_calibrated(right_bench: Workbench) -> None:
+    lucky = Complaint("On 10 March parcel 44160 from OAK was 38 minutes late, and you had kept quiet.")
+    found = diagnosed(right_bench, lucky)
+
+    assert found.verdict == "nothing broken"
+    assert found.neighbourhood is not None
+    assert abs(found.neighbourhood.told - found.neighbourhood.happened) < 0.03
+    assert found.neighbourhood.n >= 200
+
+
+def test_a_feed_that_stopped_and_harmed_nobody_is_told_so(right_bench: Workbench) -> None:
+    found = diagnosed(right_bench, parse_email(world.STOPPED_MAIL.encode()))
+
+    assert (found.verdict, top(found)) == ("no harm", "missing feed")
+    assert "rain, wind (source weather)" in found.says
+    assert found.causes[0].suspect.parameters["decisions"] == 67
+
+
+def test_a_quoted_source_value_that_reached_no_decision_left_them_untouched(bench: Workbench) -> None:
+    text = "On 28 January the road office reported a jam of 874 at OAK. Which of your decisions were made with it?"
+    found = diagnosed(bench, Complaint(text))
+
+    assert found.verdict == "untouched"
+    assert "cleaning made it null" in found.says
+    assert found.traces[0].decisions == 0 < found.traces[0].training
+
+
+def diagnosed(bench: Workbench, complaint: Complaint) -> Diagnosis:
+    case = uh.open_case(bench, complaint)
+    return uh.diagnose_case(bench, case.number)
+
+
+def diagnosed_in(project: Path) -> Diagnosis:
+    with world.open_shop(project) as bench:
+        assert bench.n_decisions
+        return diagnosed(bench, world.event_mail(bench))
+
+
+def top(found: Diagnosis) -> str:
+    return found.causes[0].suspect.kind
+
+
+def kinds(found: Diagnosis) -> list[str]:
+    return [c.suspect.kind for c in found.causes]
+
+
+def test_a_suspect_that_nothing_undoes_leaves_the_case_open_and_is_said() -> None:
+    thin = Suspect("training gap", "training set", "only 2 training rows are alike", "select 1", ())
+
+    verdict, says = _verdict(None, [Cause(thin, None, 0.0)], None, None)
+
+    assert verdict == "open"
+    assert says.startswith("only 2 training rows are alike.")

@@ -1,0 +1,141 @@
+"""The training set as of a moment: the questions whose label was known by then, with features and facts.
+
+Drawn by a recipe that names everything it depends on, kept as a content-named
+Parquet file. Columns: key, asked_at, known_at, label, `row.…` (inputs),
+`features.…`, `facts.…`: the same names that decisions have in the record.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from underhood.build.scorer import Array, Frame
+from underhood.ground.errors import ProjectError
+from underhood.plan.changes import LABEL, ROWS, TRAINING_PARTS, Change, change_json
+from underhood.plan.exprs import Expr, columns_of, typed
+from underhood.plan.joins import Plan
+from underhood.plan.render import quoted, sql_value, to_sql
+from underhood.plan.steps import fingerprint
+from underhood.record.objects import path as object_path
+from underhood.record.objects import put_file
+from underhood.tables.local import Engine
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A drawn training set: `name` in the record, features by column, labels 0/1, clocks in µs since 1970.
+
+    `left_out` counts the rows not drawn, by reason.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    frame: Frame
+    label: Array
+    asked: Array
+    known: Array
+    left_out: dict[str, int]
+
+
+def draw(
+    engine: Engine,
+    plan: Plan,
+    record: Path,
+    *,
+    until: str,
+    since: str = "",
+    changes: Sequence[Change] = (),
+) -> TrainingSet:
+    """The training set as of `until` (UTC): asked from `since` on, label known before `until`.
+
+    `changes` are patches of the training side, applied in order. Needs the view
+    `asks`. Raises ProjectError if nothing is left to learn from.
+    """
+    sql = training_sql(plan, changes)
+    early = f"asked_at >= {_moment(since)}" if since else "true"
+    drawn = f"known_at < {_moment(until)} and {early} and label is not null"
+    name = _keep(engine, record, f"select * from ({sql}) where {drawn} order by asked_at, key")
+    open_training(engine, record, name)
+    left = engine.rows(
+        f"select count(*) filter (where asked_at is null or known_at is null), "
+        f"count(*) filter (where asked_at < {_moment(until)} and known_at >= {_moment(until)}), "
+        f"count(*) filter (where known_at < {_moment(until)} and {early} and label is null) from ({sql})"
+    )[0]
+    reasons = ("no moment of asking or knowing", f"label not yet known at {until[:16]} UTC", "label is null")
+    features = ", ".join(f"{quoted('features.' + n)} as {quoted(n)}" for n in plan.features)
+    clocks = "label, epoch_us(asked_at) as __asked, epoch_us(known_at) as __known"
+    frame = dict(engine.frame(f"select {clocks}, {features} from training"))
+    label, asked, known = frame.pop("label"), frame.pop("__asked"), frame.pop("__known")
+    if not len(label):
+        raise ProjectError(
+            "no row has a label known by then", f"training set until {until}", "choose a later moment with --until"
+        )
+    recipe = {
+        "system": plan.system.name,
+        "definition": fingerprint(plan.system),
+        "since": since,
+        "until": until,
+        "changes": [change_json(c) for c in changes],
+        "rows": len(label),
+        "positive": int(label.sum()),
+    }
+    return TrainingSet(
+        name, recipe, frame, label, asked, known, {r: n for r, n in zip(reasons, left, strict=True) if n}
+    )
+
+
+def training_sql(plan: Plan, changes: Sequence[Change] = ()) -> str:
+    """All questions in the shape of a training set, changed by `changes`; labels may be null or not yet known."""
+    rows = [f"{quoted(c)} as {quoted('row.' + c)}" for c in plan.inputs]
+    features = [f"{to_sql(e)} as {quoted('features.' + n)}" for n, e in plan.features.items()]
+    facts = [f"{quoted(c)} as {quoted('facts.' + c)}" for c in plan.facts]
+    columns = ", ".join(["key, asked_at, __label_known as known_at, label", *rows, *features, *facts])
+    sql = f"select {columns} from asks"
+    for change in changes:
+        if change.part not in TRAINING_PARTS:
+            raise ProjectError(f"{change.part} is not a part of the training side", str(change))
+        where = "true" if change.where is None else to_sql(settle_predicate(plan, change.where))
+        if change.part == LABEL:
+            sql = (
+                f"select * replace (case when {where} then {sql_value(change.to)} else label end as label) from ({sql})"
+            )
+        elif change.part == ROWS:
+            sql = f"select * from ({sql}) where ({where}) is not true"
+    return sql
+
+
+def view_schema(plan: Plan) -> dict[str, str]:
+    """The kernel types of the columns that training sets and decisions share."""
+    made = {f"row.{c}": t for c, t in plan.inputs.items()}
+    made |= {f"features.{n}": t for n, t in plan.feature_types.items()}
+    made |= {f"facts.{c}": t for c, t in plan.facts.items()}
+    own = {"key": "text", "asked_at": "time", "happened": "time", "day": "text", "action": "text", "score": "number"}
+    return {**made, **own, "label": "flag"}
+
+
+def settle_predicate(plan: Plan, where: Expr) -> Expr:
+    """A predicate over `row.…`, `features.…`, `facts.…`, settled by type. Raises ProjectError."""
+    settled, kind = typed(where, view_schema(plan), "where")
+    if kind != "flag":
+        raise ProjectError(f"`{where}` is a {kind}, not a flag", "where", f"it reads {', '.join(columns_of(where))}")
+    return settled
+
+
+def open_training(engine: Engine, record: Path, name: str) -> None:
+    """Names a kept training set as the view `training`."""
+    engine.view("training", f"select * from read_parquet({sql_value(str(object_path(record, name)))})")
+
+
+def _keep(engine: Engine, record: Path, sql: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="underhood-") as scratch:
+        made = Path(scratch) / "training.parquet"
+        engine.run(f"copy ({sql}) to {sql_value(str(made))} (format parquet, compression zstd)")
+        return put_file(record, "training", made, ".parquet")
+
+
+def _moment(text: str) -> str:
+    return f"TIMESTAMP {sql_value(text)}"

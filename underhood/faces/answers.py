@@ -1,0 +1,81 @@
+"""How a command answers: as text or JSON, with progress on stderr, every known error in its own words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+import click
+
+from underhood.ground.errors import UnderhoodError
+
+
+@dataclass(frozen=True)
+class Face:
+    """How this call wants to be answered, and for which project; `opened` is a workbench that is open already."""
+
+    project: str | None
+    record: str | None
+    as_json: bool
+    opened: Any = None
+
+
+def verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --json, and turns every known error into its text and exit code 1."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+    @click.pass_context
+    @wraps(function)
+    def run(context: click.Context, /, as_json: bool, **options: Any) -> None:
+        face: Face = context.obj
+        try:
+            function(replace(face, as_json=as_json), **options)
+        except UnderhoodError as error:
+            fail(error, as_json)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return run
+
+
+def fail(error: UnderhoodError, as_json: bool) -> None:
+    """Prints the error and ends with exit code 1."""
+    from underhood.faces.show import console, show_error
+
+    if as_json:
+        click.echo(json.dumps(error.as_json(), indent=2))
+    else:
+        show_error(console(stderr=True), error)
+    sys.exit(1)
+
+
+@contextmanager
+def bench(face: Face) -> Iterator[Any]:
+    """The workbench of this call, with progress on stderr."""
+    from underhood.faces.show import Progress, console
+    from underhood.repair.workbench import open_workbench
+
+    if face.opened is not None:
+        yield face.opened
+        return
+    progress = Progress(console(stderr=True))
+    try:
+        with open_workbench(face.project, record=face.record, say=progress) as opened:
+            yield opened
+    finally:
+        progress.close()
+
+
+def answer(face: Face, body: Any, show: Callable[[Any], None]) -> None:
+    """Prints the answer as JSON, or shows it."""
+    if face.as_json:
+        click.echo(json.dumps(body, indent=2, default=str))
+    else:
+        from underhood.faces.show import console
+
+        show(console())

@@ -1,0 +1,73 @@
+"""Pinned cases as tests: `pytest pins/` decides each pinned question again with the deployed bundle.
+
+A pin file belongs to the project file in the folder above it; `--underhood-project`
+names another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SUFFIX = ".pin.json"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds --underhood-project."""
+    parser.addoption(
+        "--underhood-project",
+        default=None,
+        help="the project file whose deployed bundle pinned cases are checked with",
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.File | None:
+    """Collects files that end in .pin.json."""
+    if not file_path.name.endswith(SUFFIX):
+        return None
+    made: pytest.File = PinFile.from_parent(parent, path=file_path)
+    return made
+
+
+class PinFile(pytest.File):
+    """One pin file: one test."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The one test of the file, named as the case is."""
+        yield PinItem.from_parent(self, name=self.path.name.removesuffix(SUFFIX))
+
+
+class PinFailure(AssertionError):
+    """A pinned case is broken again."""
+
+
+class PinItem(pytest.Item):
+    """One pinned case."""
+
+    def runtest(self) -> None:
+        """Decides the pinned questions again; fails if more than allowed are told what they must not be."""
+        from underhood.repair.pin import read_pin, said
+        from underhood.repair.workbench import check_one_pin, open_workbench
+
+        project = self.config.getoption("--underhood-project") or self.path.parent.parent
+        with open_workbench(project) as bench:
+            pinned = check_one_pin(bench, read_pin(self.path))
+        if not pinned.holds:
+            raise PinFailure(
+                f"{said(pinned)}\nfirst: {', '.join(pinned.keys)}\ntry: underhood diagnose {pinned.pin.case}"
+            )
+
+    def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
+        """Only the words for a broken pin or a known error; the traceback for anything else."""
+        from underhood.ground.errors import UnderhoodError
+
+        if isinstance(excinfo.value, (PinFailure, UnderhoodError)):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the test stands."""
+        return self.path, 0, f"pinned case {self.name}"

@@ -1,0 +1,85 @@
+"""What a kind of fault knows: how it is made (inject), how it shows (suspect), how it is undone (undo).
+
+A kind looks at a scene and answers with a ruling: suspects, each with its undo,
+or one sentence that rules the kind out with what was measured. Making and undoing
+are changes of one shape, so the bench can try both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from underhood.build.bundle import Bundle
+from underhood.plan.changes import Change
+from underhood.plan.exprs import Expr
+from underhood.plan.joins import Plan
+from underhood.tables.local import Engine
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a kind may look at.
+
+    Views of the engine: `decisions` (one row per decision of the bundle in
+    question: id, key, asked_at, happened, day, score, action, bundle, `row.…`,
+    `features.…`; once known: label, `facts.…`; and `bad`, whether the complaint
+    means it), `training` (the bundle's training set), `asks` and the sources.
+    `harm` is what the complaint says happened, a predicate over `decisions`;
+    null if it does not say. `told` is the action that it complains about.
+    """
+
+    engine: Engine
+    record: Path
+    plan: Plan
+    bundle: Bundle
+    n_bad: int
+    harm: Expr | None = None
+    told: str | None = None
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One possible cause: `part` is broken in the way of `kind` where `where` holds, since `since` (UTC).
+
+    `says` is the claim in words, `evidence` a query over the scene's views that
+    shows its figures, `undo` what would take the fault away.
+    """
+
+    kind: str
+    part: str
+    says: str
+    evidence: str
+    undo: tuple[Change, ...]
+    where: Expr | None = None
+    since: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What one kind has to say about a scene: suspects, or why it is not this."""
+
+    kind: str
+    suspects: tuple[Suspect, ...]
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of fault. `title` is its name for people, `stage` the order of looking (cheap and certain first)."""
+
+    name: str
+    title: str
+    stage: int
+    inject: Callable[..., tuple[Change, ...]]
+    suspect: Callable[[Scene], Ruling]
+    undo: Callable[..., tuple[Change, ...]]
+
+
+def counted(engine: Engine, sql: str) -> Sequence[Any]:
+    """The one row of a query of counts; nulls are 0."""
+    return [0 if v is None else v for v in engine.rows(sql)[0]]

@@ -1,0 +1,191 @@
+"""A case: one complaint with what it means, what was found, and what was done about it.
+
+Here too: the record's decisions laid out as tables that everything in this floor reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from underhood.build.bundle import load
+from underhood.build.trainset import open_training
+from underhood.faults.kinds import Scene
+from underhood.ground.errors import NotFoundError
+from underhood.plan.exprs import col, substitute
+from underhood.plan.joins import Plan
+from underhood.plan.render import quoted, sql_value, to_sql
+from underhood.record.database import Database
+from underhood.record.objects import put
+from underhood.record.seal import table
+from underhood.repair.complaint import Complaint
+from underhood.repair.meaning import Meaning, meaning_from, meaning_json
+from underhood.tables.local import Engine
+
+_COLUMNS: Mapping[str, str] = {
+    "id": "VARCHAR",
+    "key": "VARCHAR",
+    "asked_at": "TIMESTAMP",
+    "decided_at": "TIMESTAMP",
+    "bundle": "VARCHAR",
+    "score": "DOUBLE",
+    "action": "VARCHAR",
+    "reason": "VARCHAR",
+    "status": "VARCHAR",
+    "flags": "VARCHAR[]",
+    "patches": "VARCHAR[]",
+}
+_SQL_TYPE = {"number": "DOUBLE", "flag": "BOOLEAN", "text": "VARCHAR", "time": "TIMESTAMP"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case. `state` is "open", "diagnosed", "patched" or "pinned"; `number` is how people name it."""
+
+    number: int
+    complaint: Complaint
+    meaning: Meaning
+    bundle: str
+    state: str = "open"
+    found: Mapping[str, Any] | None = None
+    fixes: tuple[Mapping[str, Any], ...] = ()
+    patch: str = ""
+    pin: str = ""
+
+
+def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str] = ()) -> int:
+    """Makes the table of all decisions with their latest outcomes, as the view `decisions`; returns how many.
+
+    Nothing is meant by a complaint yet: `bad` is false everywhere until `mean`. Of a
+    question that several bundles decided, the view shows the decision of the bundle
+    that comes first in `newest_first`.
+    """
+    decisions, outcomes = table(record, "decision"), table(record, "outcome")
+    engine.register("decision log", decisions)
+    engine.register("outcome log", outcomes)
+    held, known = set(decisions.column_names), set(outcomes.column_names)
+    parts = [_cast(held, "d", name, kind) for name, kind in _COLUMNS.items()]
+    parts += [_cast(held, "d", f"row.{n}", _SQL_TYPE[t]) for n, t in plan.inputs.items()]
+    parts += [_cast(held, "d", f"features.{n}", _SQL_TYPE[t]) for n, t in plan.feature_types.items()]
+    parts += [_cast(known, "o", "known_at", "TIMESTAMP"), _cast(known, "o", "label", "BOOLEAN")]
+    parts += [_cast(known, "o", f"facts.{n}", _SQL_TYPE[t]) for n, t in plan.facts.items()]
+    latest = (
+        'select * from "outcome log" qualify row_number() over (partition by "key" order by known_at desc, id) = 1'
+        if "key" in known
+        else "select NULL as key where false"
+    )
+    asked = plan.sources[plan.system.asks.source.name]
+    happened = substitute(asked.happened, {c: col(f"row.{c}") for c in plan.inputs})
+    zone = sql_value(plan.system.zone)
+    source = '"decision log"' if "key" in held else "(select NULL as id, NULL as key where false)"
+    engine.run(
+        f"create or replace table decided as select *, strftime(local, '%Y-%m-%d') as day from (select *, "
+        f"timezone({zone}, timezone('UTC', happened)) as local from (select *, {to_sql(happened)} as happened from "
+        f"(select {', '.join(parts)} from {source} d left join ({latest}) o on d.key = o.key)))"
+    )
+    engine.texts("bundle ranks", "bundle", newest_first)
+    mean(engine, ())
+    return int(engine.rows("select count(*) from decided")[0][0])
+
+
+def _cast(held: set[str], side: str, name: str, kind: str) -> str:
+    value = f"{side}.{quoted(name)}" if name in held else "NULL"
+    return f"{value}::{kind} as {quoted(name)}"
+
+
+def mean(engine: Engine, ids: Sequence[str], bundle: str = "") -> None:
+    """Marks the decisions that a complaint means, and keeps to one bundle's decisions if it is named."""
+    engine.texts("meant", "id", ids)
+    rows = (
+        f"select * from decided where bundle = {sql_value(bundle)}"
+        if bundle
+        else 'select * exclude (rank) from decided left join "bundle ranks" using (bundle) '
+        "qualify row_number() over (partition by key order by rank nulls last, id) = 1"
+    )
+    engine.view("decisions", f"select *, id in (select id from meant) as bad from ({rows})")
+
+
+def set_scene(engine: Engine, plan: Plan, record: Path, case: Case) -> Scene:
+    """The scene of a case: its decisions marked, its bundle and training set opened. Needs `lay_out`."""
+    bundle = load(record, case.bundle)
+    mean(engine, case.meaning.ids, case.bundle)
+    open_training(engine, record, bundle.made_from["training"])
+    n_bad = engine.rows("select count(*) from decisions where bad")[0][0]
+    m = case.meaning
+    return Scene(engine, record, plan, bundle, int(n_bad), m.harm, m.told, m.parts)
+
+
+def bundle_of(engine: Engine, ids: Sequence[str], deployed: str) -> str:
+    """The bundle that made most of these decisions; the deployed one if there are none."""
+    listed = ", ".join(sql_value(i) for i in ids) or "NULL"
+    rows = engine.rows(
+        f"select bundle from decided where id in ({listed}) group by bundle order by count(*) desc, bundle limit 1"
+    )
+    return str(rows[0][0]) if rows else deployed
+
+
+def open_case(database: Database, record: Path, complaint: Complaint, meaning: Meaning, bundle: str, at: str) -> Case:
+    """Opens a case at the moment `at` (UTC); the complaint's text is kept among the objects."""
+    put(record, "complaint", complaint.words.encode(), ".txt")
+    case = Case(0, complaint, meaning, bundle)
+    number = database.add_case(at, case.state, case_json(case))
+    case = replace(case, number=number)
+    save(database, case)
+    return case
+
+
+def save(database: Database, case: Case) -> None:
+    """Keeps the case as it stands."""
+    database.save_case(case.number, case.state, case_json(case))
+
+
+def read_case(database: Database, number: int | None) -> Case:
+    """The case of that number; the latest if none is given. Raises NotFoundError."""
+    if number is None:
+        rows = database.cases()
+        if not rows:
+            raise NotFoundError("there is no case yet", "cases", "underhood case open complaint.eml")
+        number = rows[0].number
+    return case_from(number, database.case(number).body)
+
+
+def case_json(case: Case) -> dict[str, Any]:
+    """The case as the database keeps it."""
+    c = case.complaint
+    return {
+        "number": case.number,
+        "state": case.state,
+        "complaint": {
+            "text": c.text,
+            "sender": c.sender,
+            "subject": c.subject,
+            "sent_at": c.sent_at.isoformat() if c.sent_at else None,
+        },
+        "meaning": meaning_json(case.meaning),
+        "bundle": case.bundle,
+        "found": case.found,
+        "fixes": list(case.fixes),
+        "patch": case.patch,
+        "pin": case.pin,
+    }
+
+
+def case_from(number: int, body: Mapping[str, Any]) -> Case:
+    """The case that case_json wrote."""
+    c = body["complaint"]
+    sent = datetime.fromisoformat(c["sent_at"]) if c["sent_at"] else None
+    complaint = Complaint(c["text"], c["sender"], c["subject"], sent)
+    return Case(
+        number,
+        complaint,
+        meaning_from(body["meaning"]),
+        body["bundle"],
+        body["state"],
+        body["found"],
+        tuple(body["fixes"]),
+        body["patch"],
+        body["pin"],
+    )
