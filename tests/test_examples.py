@@ -1,11 +1,16 @@
 """The second example, on other data, from one project file of under 60 lines; needs the shared data sets."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import underhood as uh
+from underhood.record.database import Database
+from underhood.repair.cases import read_case
 from underhood.repair.workbench import fix_case, replay_case
 
 ROOT = Path(__file__).parent.parent
@@ -62,3 +67,20 @@ def test_a_label_that_takes_no_shows_for_kept_is_found_by_a_complaint_in_ordinar
     assert found.verdict == "cause"
     assert found.causes[0].suspect.kind == "label definition"
     assert "Canceled" in str(found.causes[0].suspect.undo[0])
+
+
+@pytest.mark.slow
+def test_the_demo_ends_in_the_four_verdicts_that_it_tells_of(tmp_path: Path) -> None:
+    for name in ("demo.py", "departures.py", *(f"complaint-{n}.eml" for n in (1, 2, 3, 6))):
+        shutil.copy(ROOT / "examples" / "departures" / name, tmp_path)
+
+    told = subprocess.run(
+        [sys.executable, "demo.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+
+    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
+    folder = tmp_path / "underhood-demo"
+    assert (folder / "case-1.html").is_file()
+    with Database(folder / ".underhood") as database:
+        verdicts = [read_case(database, number).found["verdict"] for number in (1, 2, 3, 4)]
+    assert verdicts == ["cause", "no harm", "nothing broken", "untouched"]

@@ -11,7 +11,7 @@ from underhood.build import bundle as bundles
 from underhood.build.bundle import Bundle
 from underhood.build.checks import (
     CHECKED,
-    Finding,
+    Check,
     check_label,
     check_model,
     check_tables,
@@ -39,7 +39,7 @@ class Build:
     bundle: Bundle
     drawn: TrainingSet
     climb: Climb
-    findings: tuple[Finding, ...]
+    findings: tuple[Check, ...]
 
 
 def build(
@@ -88,7 +88,7 @@ def refit(drawn: TrainingSet, kind: str, plan: Plan) -> dict[str, Any]:
     return dict(fit(kind, drawn.frame, drawn.label, plan.feature_types))
 
 
-def check_parity(engine: Engine, plan: Plan) -> Finding:
+def check_parity(engine: Engine, plan: Plan) -> Check:
     """Every feature on 1,000 sampled and on edge rows, in both renderings. Raises ParityError if any differs."""
     inputs = {**plan.inputs, "asked_at": TIME}
     n = engine.rows("select count(*) from asks")[0][0]
@@ -98,7 +98,7 @@ def check_parity(engine: Engine, plan: Plan) -> Finding:
     parity = compare_renderings(engine, plan.features, inputs, sampled)
     require(parity)
     what = f"{parity.n_definitions} features on {parity.n_rows:,} sampled and edge rows: SQL and Python agree"
-    return Finding(CHECKED, what, "features")
+    return Check(CHECKED, what, "features")
 
 
 def _made_from(plan: Plan, drawn: TrainingSet, went: Climb, changes: Sequence[Change]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a build checks before it packs: refused, noticed, passed, each with its figure and what to do.
 
-A finding is one sentence with a number; `level` is "checked", "noticed" or
+A check is one sentence with a number; `level` is "checked", "noticed" or
 "refused". Nothing refused is packed.
 """
 
@@ -28,7 +28,7 @@ DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that a build checked, noticed or refused."""
 
     level: str
@@ -37,11 +37,11 @@ class Finding:
     hint: str = ""
 
 
-def check_tables(engine: Engine, plan: Plan) -> Iterator[Finding]:
+def check_tables(engine: Engine, plan: Plan) -> Iterator[Check]:
     """Findings about sources and joins: rows cleaned, joins without a partner, all clocks in order."""
     asked = plan.system.asks.source.name
     n = engine.rows(f"select count(*) from {quoted(asked)}")[0][0]
-    yield Finding(CHECKED, f"{n:,} rows of {asked} in, {n:,} questions out; none lost or doubled by the joins")
+    yield Check(CHECKED, f"{n:,} rows of {asked} in, {n:,} questions out; none lost or doubled by the joins")
     for name, each in plan.sources.items():
         for step in each.source.cleaning:
             changed = engine.rows(
@@ -49,13 +49,13 @@ def check_tables(engine: Engine, plan: Plan) -> Iterator[Finding]:
                 f"select {quoted(step.column)} from {quoted(name)})"
             )[0][0]
             level = NOTICED if changed else CHECKED
-            yield Finding(level, f"cleaning ({step.name}) changed {changed:,} values", f"{name}.{step.column}")
+            yield Check(level, f"cleaning ({step.name}) changed {changed:,} values", f"{name}.{step.column}")
     for n_join, join in enumerate(plan.system.asks.joins, 1):
         if isinstance(join, Asof):
             column = quoted(f"__{join.source.name}_{n_join}_row")
             lost = engine.rows(f"select count(*) from asks where {column} is null")[0][0]
             if lost:
-                yield Finding(
+                yield Check(
                     NOTICED,
                     f"{lost:,} of {n:,} questions found no row of {join.source.name} fresh enough and known by then",
                     f"asof {join.source.name}",
@@ -63,13 +63,13 @@ def check_tables(engine: Engine, plan: Plan) -> Iterator[Finding]:
                 )
 
 
-def check_label(engine: Engine, plan: Plan, drawn: TrainingSet) -> Iterator[Finding]:
+def check_label(engine: Engine, plan: Plan, drawn: TrainingSet) -> Iterator[Check]:
     """Findings about the label: its share, rows left out, and rows where it is only a filled-in guess."""
     n = len(drawn.label)
     name = plan.system.label.name
-    yield Finding(CHECKED, f"{n:,} rows drawn, {drawn.label.mean():.1%} positive", f"label {name}")
+    yield Check(CHECKED, f"{n:,} rows drawn, {drawn.label.mean():.1%} positive", f"label {name}")
     for reason, count in drawn.left_out.items():
-        yield Finding(REFUSED, f"{count:,} rows left out: {reason}", "training set")
+        yield Check(REFUSED, f"{count:,} rows left out: {reason}", "training set")
     yield from _maturity(engine, name)
     prefixed = {c: f"facts.{c}" for c in plan.facts} | {c: f"row.{c}" for c in plan.inputs}
     for filled, value in fills(plan.label):
@@ -77,7 +77,7 @@ def check_label(engine: Engine, plan: Plan, drawn: TrainingSet) -> Iterator[Find
         nulls = " or ".join(f"{quoted(prefixed[c])} is null" for c in columns)
         count = engine.rows(f"select count(*) from training where {nulls}")[0][0]
         if count:
-            yield Finding(
+            yield Check(
                 NOTICED,
                 f"{count:,} rows ({count / n:.1%}) have no {', '.join(columns)}; their label is {value} only because "
                 "the definition fills it in",
@@ -86,14 +86,14 @@ def check_label(engine: Engine, plan: Plan, drawn: TrainingSet) -> Iterator[Find
             )
 
 
-def _maturity(engine: Engine, name: str) -> Iterator[Finding]:
+def _maturity(engine: Engine, name: str) -> Iterator[Check]:
     """Whether one answer becomes known sooner than the other: then the newest rows lean to it."""
     yes, no = engine.rows(
         "select quantile_cont(epoch(known_at - asked_at), 0.5) filter (where label), "
         "quantile_cont(epoch(known_at - asked_at), 0.5) filter (where not label) from training"
     )[0]
     if yes is not None and no is not None and abs(yes - no) > max(DAY_S, 0.5 * max(yes, no)):
-        yield Finding(
+        yield Check(
             NOTICED,
             f"'yes' is known {yes / DAY_S:.0f} days after asking, 'no' {no / DAY_S:.0f}: the newest rows lean to one",
             f"label {name}",
@@ -112,7 +112,7 @@ def fills(label: Expr) -> Iterator[tuple[Expr, str]]:
             yield from fills(arg)
 
 
-def check_model(model: Model, frame: Frame, plan: Plan) -> Iterator[Finding]:
+def check_model(model: Model, frame: Frame, plan: Plan) -> Iterator[Check]:
     """Findings about the model: both scorers agree to the last bit; unused and constant features.
 
     Raises ParityError if a row scores differently alone than in a batch.
@@ -123,10 +123,10 @@ def check_model(model: Model, frame: Frame, plan: Plan) -> Iterator[Finding]:
     alone = np.array([one(row) for row in rows_of(sample, plan.feature_types)])
     if not np.array_equal(batch, alone):
         raise ParityError(f"{int((batch != alone).sum())} of {len(alone)} rows score differently alone", "model")
-    yield Finding(CHECKED, f"{len(alone):,} rows score the same alone and in a batch, to the last bit", "model")
+    yield Check(CHECKED, f"{len(alone):,} rows score the same alone and in a batch, to the last bit", "model")
     constant = [n for n, v in frame.items() if len({x for x in v[index].tolist() if x == x}) <= 1]
     for name in constant:
-        yield Finding(NOTICED, "has one value in the rows looked at", f"features.{name}", "leave it out")
+        yield Check(NOTICED, "has one value in the rows looked at", f"features.{name}", "leave it out")
 
 
 def rows_of(frame: Frame, types: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -143,15 +143,15 @@ def _values(values: Array, kind: str) -> list[Any]:
     return [None if v is None else bool(v) for v in made] if kind == FLAG else made
 
 
-def check_worth(climb: Climb, drawn: TrainingSet, policy: Policy, costs: Costs) -> Iterator[Finding]:
+def check_worth(climb: Climb, drawn: TrainingSet, policy: Policy, costs: Costs) -> Iterator[Check]:
     """Findings about the worth on the tested folds: loss, calibration, money against doing nothing."""
     if not len(climb.tested):
-        yield Finding(NOTICED, "too little history for folds in time: nothing is known about new rows", "ladder")
+        yield Check(NOTICED, "too little history for folds in time: nothing is known about new rows", "ladder")
         return
     label, score = drawn.label[climb.tested], climb.scores
     low, high = calibration_of(label, score)
     level = CHECKED if low <= 0 <= high else NOTICED
-    yield Finding(
+    yield Check(
         level,
         f"on {len(label):,} later rows: mean score {score.mean():.3f}, true share {label.mean():.3f}, "
         f"log loss {log_loss(label, score):.4f}",
@@ -162,7 +162,7 @@ def check_worth(climb: Climb, drawn: TrainingSet, policy: Policy, costs: Costs) 
     idle = {a: float(np.where(label > 0, yes, no).mean()) for a, (no, yes) in costs.of.items() if a in policy.actions}
     best = min(idle, key=lambda a: idle[a])
     level = CHECKED if acting < idle[best] else NOTICED
-    yield Finding(level, f"{acting:.2f} a decision; always '{best}' would cost {idle[best]:.2f}", "worth")
+    yield Check(level, f"{acting:.2f} a decision; always '{best}' would cost {idle[best]:.2f}", "worth")
 
 
 def money(label: Array, score: Array, policy: Policy, costs: Costs) -> float:
