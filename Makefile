@@ -5,8 +5,10 @@ PY = .venv/bin/python
 READY = .venv/.ready
 OLDEST = $(CURDIR)/build/duckdb-1.5
 ENGINE_TESTS = $(wildcard tests/test_plan_*.py tests/test_tables_*.py)
+SPARKS = $(CURDIR)/build/spark-4.0 $(CURDIR)/build/spark-newest
+SPARK_TESTS = tests/test_tables_spark.py
 
-.PHONY: help setup demo test quick test-oldest check bench docs pins clean
+.PHONY: help setup demo test quick test-oldest test-spark check bench docs pins clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -60,6 +62,20 @@ test-oldest: $(OLDEST)/.ready  ## what touches the engine, with the oldest DuckD
 	@if [ -z "$(ENGINE_TESTS)" ]; then echo "there is no tests/test_plan_*.py or tests/test_tables_*.py yet"; exit 0; fi; \
 	PYTHONPATH=$(OLDEST) $(PY) -m pytest $(ENGINE_TESTS); code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no test was collected (pytest exit 5)"; exit 0; fi; exit $$code
+
+$(CURDIR)/build/spark-%/.ready: $(READY)
+	@rm -rf $(@D)
+	@echo "installing pyspark $* into build/spark-$* …"
+	@$(PY) -m pip install -q --target $(@D) $(if $(filter newest,$*),pyspark,'pyspark==$*.*') > .venv/spark.log 2>&1 || \
+	  { cat .venv/spark.log >&2; echo "pyspark $* cannot be installed; the reason stands above" >&2; exit 1; }
+	@touch $@
+
+test-spark: $(SPARKS:=/.ready)  ## what Spark computes, with Spark 4.0 and the newest, ANSI on and off
+	@command -v java > /dev/null || { echo "there is no Java; try: sudo apt-get install openjdk-17-jre-headless" >&2; exit 1; }
+	@for s in $(SPARKS); do \
+	  PYTHONPATH=$$s $(PY) -W ignore -c 'import pyspark; print("with pyspark", pyspark.__version__)' || exit 1; \
+	  PYTHONPATH=$$s $(PY) -m pytest $(SPARK_TESTS) || exit 1; \
+	done
 
 check: $(READY)  ## style, types, generated pages
 	@$(PY) -m ruff check .

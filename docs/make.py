@@ -8,6 +8,8 @@
 each file in the order of `tests/house.txt`. In every other page two kinds of
 block are run, from top to bottom, in one scratch copy of `examples/departures`:
 
+`../school`, beside it, is a copy of `examples/school`.
+
 - ```` ```console ````: each line that starts with `$ ` is given to bash, the
   lines below it are its output (stdout and stderr). A folder changed by `cd`
   stays changed. A command that ends with another exit code than 0 says so in
@@ -28,6 +30,7 @@ import ast
 import difflib
 import io
 import json
+import linecache
 import os
 import re
 import shlex
@@ -319,7 +322,10 @@ class Scratch:
         # resolved: on macOS /var is a link, and programs print where it leads
         self.home = Path(tempfile.mkdtemp(prefix="underhood-docs-")).resolve()
         self.folder = self.home / example.name
-        shutil.copytree(example, self.folder, ignore=shutil.ignore_patterns(".underhood", "__pycache__"))
+        left_out = shutil.ignore_patterns(".underhood", "__pycache__")
+        shutil.copytree(example, self.folder, ignore=left_out)
+        if (beside := example.parent / "school").is_dir():
+            shutil.copytree(beside, self.home / "school", ignore=left_out)
         self.cwd = self.folder
         self._groups: list[int] = []
         self._python: subprocess.Popen[str] | None = None
@@ -440,6 +446,8 @@ def serve_blocks() -> None:
 
 
 def _run_block(code: str, names: dict[str, Any]) -> bool:
+    # as in a notebook: a function's source can be read, which opaque steps carry with them
+    linecache.cache["<page>"] = (len(code), None, code.splitlines(keepends=True), "<page>")
     try:
         tree = ast.parse(code)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None

@@ -57,6 +57,8 @@ def key(case_shop: Path) -> str:
     return str(json.loads(rows)[0]["key"])
 
 
+SAY_NO = ("pins", "contract check")  # a pin that does not hold yet; a jam of 874 that the contract does not allow
+SUITE = """{"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "depot"}}]}"""
 LOOKS = [
     ("status",),
     ("case", "list"),
@@ -66,6 +68,21 @@ LOOKS = [
     ("query", "select action, count(*) as n from decisions group by action"),
     ("doctor",),
     ("seal",),
+    ("trace", "roads.jam"),
+    ("trace", "KEY", "mean_late"),
+    ("clean", "roads"),
+    ("clean", "roads", "--without", "null above 100"),
+    ("match", "HERE/parcels.csv:district", "HERE/roads.csv:depot", "--out", "HERE/matches.csv"),
+    ("look", "HERE/roads.csv"),
+    ("look", "HERE/roads.csv", "--column", "jam"),
+    ("compare", "HERE/roads.csv", "HERE/roads.csv"),
+    ("contract", "infer", "HERE/roads.csv", "--out", "HERE/roads.toml"),
+    ("contract", "show", "HERE/roads.toml"),
+    ("contract", "check", "HERE/roads.csv", "--against", "HERE/roads.toml"),
+    ("contract", "diff", "HERE/roads.toml", "HERE/roads.toml"),
+    ("contract", "import", "HERE/suite.json", "--table", "roads", "--out", "HERE/imported"),
+    ("parity", "--engine", "duckdb", "--rows", "500", "--mixed", "500"),
+    ("init", "HERE/roads.csv", "HERE/parcels.csv", "--out", "HERE/tables/made.py", "--yes"),
     ("replay", "KEY"),
     ("layers", "KEY"),
     ("case", "open", "On 20 March you kept quiet about 53 others"),
@@ -86,10 +103,13 @@ def answers(fixed_shop: Path, tmp_path_factory: pytest.TempPathFactory, key: str
     """Every command, as text and as JSON, on two copies of the fixed shop."""
     found: dict[str, tuple[Result, Result]] = {}
     text, body = (world.copy_shop(fixed_shop, tmp_path_factory.mktemp(n)) for n in ("text", "json"))
+    for project in (text, body):
+        (project.parent / "tables").mkdir()
+        (project.parent / "suite.json").write_text(SUITE)
     with world.open_shop(text) as one, world.open_shop(body) as two:
         for words in LOOKS:
-            said = [key if w == "KEY" else w for w in words]
-            found[" ".join(words)] = told(one, *said), told(two, *said, "--json")
+            said = [[key if w == "KEY" else w.replace("HERE", str(p.parent)) for w in words] for p in (text, body)]
+            found[" ".join(words)] = told(one, *said[0]), told(two, *said[1], "--json")
     return found
 
 
@@ -105,7 +125,7 @@ def test_every_answer_is_json_when_asked_and_fits_80_columns_when_not(
 ) -> None:
     text, body = answers[words]
 
-    assert text.exit_code == body.exit_code == (1 if words == "pins" else 0), text.output
+    assert text.exit_code == body.exit_code == (1 if words.startswith(SAY_NO) else 0), text.output
     assert json.loads(body.stdout) is not None
     assert text.stdout.strip()
     assert [line for line in text.output.splitlines() if len(line) > 80 and not is_one_piece(line)] == []
@@ -316,7 +336,7 @@ def test_every_command_that_a_hint_names_exists_with_its_options() -> None:
     assert strange == []
 
 
-PROSE = {"__init__.py"}
+PROSE = {"__init__.py", "build/draft.py"}
 
 
 def is_one_piece(line: str) -> bool:

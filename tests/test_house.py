@@ -25,7 +25,9 @@ GUESTS = {
     "duckdb": ["underhood/tables/local.py"],
     "pyarrow": [
         "underhood/tables/local.py",
+        "underhood/tables/batches.py",
         "underhood/tables/parity.py",
+        "underhood/tables/spark.py",
         "underhood/record/seal.py",
     ],
     "numpy": ["underhood/"],
@@ -33,12 +35,31 @@ GUESTS = {
     "sklearn": ["underhood/build/ladder.py"],
     "lightgbm": ["underhood/build/ladder.py"],
     "msgspec": ["underhood/"],
-    "click": ["underhood/faces/answers.py", "underhood/faces/casework.py", "underhood/faces/cli.py"],
-    "rich": ["underhood/faces/show.py"],
-    "jinja2": ["underhood/faces/report.py"],
-    "markupsafe": ["underhood/faces/report.py"],
+    "click": [
+        "underhood/faces/answers.py",
+        "underhood/faces/tracing.py",
+        "underhood/faces/casework.py",
+        "underhood/faces/contracts.py",
+        "underhood/faces/paritying.py",
+        "underhood/faces/looking.py",
+        "underhood/faces/starting.py",
+        "underhood/faces/cli.py",
+    ],
+    "rich": [
+        "underhood/faces/show.py",
+        "underhood/faces/show_lineage.py",
+        "underhood/faces/show_starting.py",
+        "underhood/faces/show_tables.py",
+        "underhood/faces/show_compare.py",
+        "underhood/faces/show_contracts.py",
+    ],
+    "jinja2": ["underhood/faces/report.py", "underhood/faces/look_page.py"],
+    "markupsafe": ["underhood/faces/report.py", "underhood/faces/look_page.py"],
     "pytest": ["underhood/faces/pytest_plugin.py"],
     "pandas": [],
+    "pyspark": ["underhood/tables/spark.py"],
+    "psycopg": ["underhood/tables/databases.py"],
+    "yaml": ["underhood/tables/foreign_rules.py"],
 }
 STANDARD_LIBRARY_ONLY = "underhood/ground/"
 
@@ -46,6 +67,7 @@ WEIGHED = {
     "import underhood": 150,
     "from underhood.faces.cli import main; main(['--help'], prog_name='underhood')": 250,
     "import underhood.run.decide": 400,
+    "import underhood.run.state": 250,
 }
 NEVER_ON_THE_SERVING_PATH = ["pandas", "sklearn", "duckdb", "lightgbm"]
 
@@ -223,8 +245,11 @@ def test_every_library_that_is_named_is_on_the_list_of_guests():
 
 def test_every_library_that_is_named_is_a_dependency_that_pyproject_declares():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {re.split(r"[<>=~! \[]", each)[0].lower() for each in project["dependencies"]}
-    goes_by = {"sklearn": "scikit-learn", "markupsafe": "jinja2"}
+    extras = [
+        each for name, pins in project["optional-dependencies"].items() if name not in ("demo", "dev") for each in pins
+    ]
+    declared = {re.split(r"[<>=~! \[]", each)[0].lower() for each in (*project["dependencies"], *extras)}
+    goes_by = {"sklearn": "scikit-learn", "markupsafe": "jinja2", "yaml": "pyyaml"}
     plugin_only = {"pytest"}  # which is there already when it loads the plugin
     named = {goes_by.get(name, name) for path in files() for _, name in guests_named(path)}
     undeclared = sorted(named - declared - plugin_only)
@@ -270,7 +295,7 @@ def test_what_is_felt_at_every_start_is_light(code, most):
 
 
 def test_the_serving_path_loads_nothing_heavy():
-    printed, _ = run("-c", "import sys, underhood.run.decide; print(*sys.modules)")
+    printed, _ = run("-c", "import sys, underhood.run.decide, underhood.run.state; print(*sys.modules)")
     heavy = [name for name in NEVER_ON_THE_SERVING_PATH if name in printed.split()]
 
     assert heavy == [], listed(heavy)

@@ -13,10 +13,12 @@ from underhood.ground.errors import ProjectError
 from underhood.plan.exprs import (
     Expr,
     as_json,
+    cases,
     col,
     columns_of,
     define,
     digest,
+    distance_km,
     from_json,
     greatest,
     least,
@@ -82,7 +84,7 @@ def test_json_with_an_operation_that_does_not_exist_names_the_nearest() -> None:
     with pytest.raises(ProjectError) as found:
         from_json(["weekdy", ["col", "a"]])
 
-    assert str(found.value) == "there is no operation 'weekdy'\ntry: did you mean weekday?"
+    assert str(found.value) == "there is no operation 'weekdy'\ntry: did you mean weekday or week?"
 
 
 @pytest.mark.parametrize(
@@ -241,3 +243,70 @@ def test_a_function_without_return_is_named() -> None:
         define([speed], "features")
 
     assert str(found.value) == "features.speed: returns nothing\ntry: end it with `return`"
+
+
+# --- methods that refuse ---
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: A.bucket([1, 1]), "bucket needs edges that ascend"),
+        (lambda: A.bucket([]), "bucket needs edges that ascend"),
+        (lambda: A.round(16), "cannot round to 16 digits"),
+        (lambda: col("s").pad(3, "ab"), "'ab' is not one letter"),
+        (lambda: col("s").replace("", "x"), "replace needs a text of one letter or more"),
+        (lambda: col("s").slice(-1, 2), "slice needs whole numbers"),
+        (lambda: col("s").right(0), "right needs a length of 1 or more"),
+        (lambda: col("s").parse_number(",", ","), "cannot tell numbers apart with ',' and ','"),
+        (lambda: col("s").parse_time("%b %Y"), "'%b %Y' is not a format that every engine reads alike"),
+        (lambda: col("s").parse_time("%d %d %Y %m"), "is not a format that every engine reads alike"),
+        (lambda: col("s").parse_time("%d."), "'%d.' has no year and month"),
+        (lambda: col("s").hashed(0), "cannot make 0 buckets"),
+        (lambda: T.start_of("decade"), "there is no start of 'decade'"),
+    ],
+)
+def test_a_method_refuses_what_it_cannot_mean(make: Any, expected: str) -> None:
+    with pytest.raises(ProjectError) as found:
+        make()
+
+    assert expected in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("expr", "kind"),
+    [
+        (A**2, "number"),
+        (A.within(0, B), "flag"),
+        (col("s").parse_time("%Y-%m"), "time"),
+        (col("s").parse_number(), "number"),
+        (T.add_months(1).start_of("week"), "time"),
+        (T.days_since(U), "number"),
+        (col("f").as_number(), "number"),
+        (col("s").group(["a"], "other"), "text"),
+        (A.to_text(), "text"),
+        (distance_km(A, B, 0, 0), "number"),
+        (cases((A > 1, "a"), (B > 1, "b"), otherwise="c"), "text"),
+    ],
+    ids=str,
+)
+def test_newer_operations_have_types_and_come_back_from_json(expr: Expr, kind: str) -> None:
+    settled, made = typed(expr, COLUMNS)
+
+    assert kind == made
+    assert settled.key() == from_json(json.loads(json.dumps(as_json(settled)))).key()
+    assert shown(settled)
+
+
+@pytest.mark.parametrize(
+    ("expr", "expected"),
+    [
+        (col("s").ln(), "`ln(s)` needs a number, got a text"),
+        (A.parse_number(), "needs a text, got a number"),
+        (A.group(["a"], "b"), "mixes number and text"),
+        (A.within(0, "x"), "mixes number and text"),
+        (T.bucket([1]), "needs a number, got a time"),
+    ],
+)
+def test_newer_operations_refuse_other_types(expr: Expr, expected: str) -> None:
+    assert expected in problem(expr)

@@ -146,7 +146,7 @@ def test_two_different_sources_cannot_share_a_name() -> None:
 def test_the_fingerprint_of_a_step_tells_any_two_different_ones_apart() -> None:
     base = orders().asks("at")
     windows = [base.recent(rates(), by="shop", over=over, n=uh.count()) for over in ("1h", "60min", "2h")]
-    cleaned = orders().clean(uh.null_above("total", 5)).asks("at")
+    cleaned = orders().clean(uh.clean.null_above("total", 5)).asks("at")
 
     assert fingerprint(windows[0]) == fingerprint(windows[1])
     assert len({fingerprint(step) for step in (base, *windows, cleaned)}) == 4
@@ -228,7 +228,7 @@ def test_a_feature_that_looks_at_a_late_column_is_refused_with_its_clock() -> No
         (orders(key="nr").asks("at"), "orders: there is no column 'nr'"),
         (orders(late={"at": ["refnd"]}).asks("at"), "orders: there is no column 'refnd'\ntry: did you mean refund?"),
         (
-            orders().clean(uh.null_above("totl", 1)).asks("at"),
+            orders().clean(uh.clean.null_above("totl", 1)).asks("at"),
             "orders.totl: there is no column to clean (null above 1)",
         ),
         (orders().asks("at").asof(rates(), by="id", take=["rate"]), "asof rates: both sides need the column 'id'"),

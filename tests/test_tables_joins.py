@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -235,6 +236,82 @@ def test_a_share_is_taken_among_the_rows_that_have_a_flag(tmp_path: Path) -> Non
     assert [(row["high"], row["all"]) for row in made] == [(2 / 3, 4.0), (None, 0.0)]
 
 
+def test_a_sum_is_exact_in_whatever_order_its_rows_come(tmp_path: Path) -> None:
+    asks = asked().asks("at").recent(seen(), by="shop", over="1h", total=uh.total("v"), mean=uh.mean("v"))
+    values = [0.1] * 10 + [1e16, 1.0, -1e16, 2.0**-60]
+    events = [{"shop": "a", "done": at(m), "read": at(m), "v": v} for m, v in enumerate(values)]
+
+    made = answers(tmp_path, system(asks), [{"shop": "a", "at": at(30)}], events)
+
+    assert [(row["total"], row["mean"]) for row in made] == [(2.0, 2.0 / 14)]
+
+
+def test_a_sum_of_what_is_too_large_to_sum_is_null_while_it_is_in_the_window(tmp_path: Path) -> None:
+    asks = asked().asks("at").recent(seen(), by="shop", over="10min", total=uh.total("v"), n=uh.count())
+    events = [{"shop": "a", "done": at(m), "read": at(m), "v": v} for m, v in ((0, 1.5), (1, 1e300), (2, 4.0))]
+    events += [{"shop": "b", "done": at(m), "read": at(m), "v": 4e18} for m in range(3)]
+    questions = [{"shop": "a", "at": at(m)} for m in (1, 2, 11, 12)] + [{"shop": "b", "at": at(m)} for m in (1, 3)]
+
+    made = answers(tmp_path, system(asks), questions, events)
+
+    assert column(made, "total") == [1.5, None, None, 4.0, 4e18, None]
+    assert column(made, "n") == [1.0, 2.0, 2.0, 1.0, 1.0, 3.0]
+
+
+# --- what is made anew ---
+
+
+def test_a_changed_join_is_made_anew_and_the_others_are_not(tmp_path: Path) -> None:
+    asks = LATEST.recent(seen(), by="shop", over="1h", n=uh.count())
+    questions, events = [{"shop": "a", "at": at(5)}], [{"shop": "a", "done": at(1), "read": at(1), "v": 1.0}]
+
+    def kept(made: System) -> set[str]:
+        answers(tmp_path, made, questions, events)
+        return {path.name for path in (tmp_path / "record" / "cache").glob("join-*")}
+
+    first = kept(system(asks))
+    wider = kept(system(LATEST.recent(seen(), by="shop", over="2h", n=uh.count())))
+
+    assert [len(first), len(wider)] == [2, 3]
+    assert kept(system(asks, label_known="at + 60min")) == wider
+    assert kept(system(asks, features=["size", "v"])) == wider
+
+
+def test_a_join_by_what_an_earlier_one_brought_follows_it(tmp_path: Path) -> None:
+    events = [
+        {"shop": "a", "done": at(1), "read": at(1), "v": 7.0},
+        {"shop": "b", "done": at(2), "read": at(2), "v": 7.0},
+    ]
+    asks = asked().asks("at").asof(seen(), by="shop", take=["v"]).recent(seen(), by="v", over="1h", n=uh.count())
+
+    def also(v: float) -> list[Any]:
+        changed = [{**event, "v": v} if event["shop"] == "a" else event for event in events]
+        return column(answers(tmp_path, system(asks), [{"shop": "a", "at": at(5)}], changed), "n")
+
+    assert [also(7.0), also(6.0)] == [[2.0], [1.0]]
+
+
+# --- keys ---
+
+
+def test_two_keys_of_several_columns_are_never_taken_for_one(tmp_path: Path) -> None:
+    parts = [("a|b", "c"), ("a", "b|c"), ("a\\", "b"), ("a", "\\b"), ("a\\|b", ""), ("a|b", "")]
+    questions = [{"shop": shop, "note": note, "at": at(n)} for n, (shop, note) in enumerate(parts)]
+    schema = pa.schema([*ASKED.items(), ("note", TEXT)])
+    pq.write_table(
+        pa.Table.from_pylist([{**dict.fromkeys(ASKED), **q} for q in questions], schema=schema),
+        tmp_path / "asked.parquet",
+    )
+    with Engine() as engine:
+        made = system(asked(key=["shop", "note"]).asks("at"))
+        read_asks(engine, read_plan(engine, made, tmp_path, tmp_path / "record"), tmp_path / "record")
+
+        keys = column(engine.dicts("select * from asks order by __row"), "key")
+
+    assert len(set(keys)) == 6
+    assert keys[0] == "a\\|b|c"
+
+
 # --- facts and label ---
 
 
@@ -326,6 +403,13 @@ def expected_latest(question: Row, events: list[Row], now: datetime | None, most
     return {"v": event["v"], "w": event["w"] if event["w_at"] and event["w_at"] <= now else None}
 
 
+def exact_sum(values: Sequence[float]) -> float:
+    """The sum as pinned: exact, then what is before the point and what is behind it, each made a float, added."""
+    total = sum(map(Fraction, values), Fraction(0))
+    whole = int(total)
+    return float(whole) + float(total - whole)
+
+
 def expected_window(n: int, rows: list[Row], question: Row, now: datetime | None, names: Sequence[str]) -> Row:
     """Count and figures over an hour; `n` is the place of the asked row among `rows`, or -1."""
     happened, known, value, late, late_at = names
@@ -338,9 +422,7 @@ def expected_window(n: int, rows: list[Row], question: Row, now: datetime | None
     values = [rows[place][value] for _, place in found if rows[place][value] is not None]
     flags = [rows[p][late] for _, p in found if rows[p][late_at] and rows[p][late_at] <= now]
     flags = [flag > 1 for flag in flags if flag is not None]
-    total = 0.0
-    for each in values:
-        total += each
+    total = exact_sum(values)
     return {
         "n": float(len(found)),
         "total": total if values else None,
@@ -349,18 +431,31 @@ def expected_window(n: int, rows: list[Row], question: Row, now: datetime | None
     }
 
 
+def when_asked(v: Any, asked_at: Any) -> Any:
+    """`v`, in a way that needs each question beside each row of its window."""
+    return uh.when(asked_at.is_null(), 0, v)
+
+
+def when_asked_size(size: Any, asked_at: Any) -> Any:
+    return uh.when(asked_at.is_null(), 0, size)
+
+
 @pytest.mark.parametrize("seed", range(14))
 def test_joins_on_any_tables_give_what_the_slow_reference_gives(tmp_path: Path, seed: int) -> None:
     questions, events = worlds(seed)
     most = timedelta(minutes=30) if seed % 2 else None
     figures = {"n": uh.count(), "total": uh.total("v"), "mean": uh.mean("v"), "share": uh.share(col("w") > 1)}
     own = {"own_n": uh.count(), "own_total": uh.total("size"), "own_share": uh.share(col("y") > 1)}
+    paired = {f"paired_{n}": a for n, a in {**figures, "mean": uh.mean(when_asked)}.items()}
+    paired_own = {"paired_own_n": uh.count(), "paired_own_total": uh.total(when_asked_size)}
     asks = (
         asked()
         .asks("at + 2min")
         .asof(seen(), by="shop", take=["v", "w"], max_age="30min" if most else None)
         .recent(seen(), by="shop", over="1h", **figures)
         .recent(asked(), by="shop", over="1h", **own)
+        .recent(seen(), by="shop", over="1h", **paired)
+        .recent(asked(), by="shop", over="1h", **paired_own)
     )
 
     made = answers(tmp_path, system(asks, label_known="at + 40min"), questions, events)
@@ -373,6 +468,9 @@ def test_joins_on_any_tables_give_what_the_slow_reference_gives(tmp_path: Path, 
         expected = {
             **expected_latest(question, events, now, most),
             **window,
+            **{f"paired_{name}": value for name, value in window.items()},
+            "paired_own_n": among["n"],
+            "paired_own_total": among["total"],
             "own_n": among["n"],
             "own_total": among["total"],
             "own_share": among["share"],

@@ -61,7 +61,7 @@ roads = uh.source(
 weather = uh.source("weather.csv", owner="met feed", key=["depot", "hour"], happened="hour", known="hour + 10min")
 
 asks = (parcels.asks(at="due - 90min")
-        .asof(roads.clean(uh.null_above("jam", 100)), by="depot", max_age="6h", take=["jam", "ice"])
+        .asof(roads.clean(uh.clean.null_above("jam", 100)), by="depot", max_age="6h", take=["jam", "ice"])
         .asof(weather, by="depot", max_age="6h", take=["rain", "wind"])
         .recent(parcels, by="depot", over="8h", parcels_out=uh.count(), mean_late=uh.mean("late_minutes")))
 

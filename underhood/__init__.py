@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from underhood.plan import cleaning as clean
     from underhood.plan.exprs import date, days, minutes, when
     from underhood.plan.steps import (
         costs,
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
         goal,
         label,
         mean,
-        null_above,
-        null_below,
-        null_value,
         share,
         source,
         system,
@@ -44,17 +42,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "underhood.plan.exprs": "date days minutes when",
-    "underhood.plan.steps": (
-        "costs count goal label mean null_above null_below null_value share source system threshold total"
-    ),
+    "underhood.plan.steps": ("costs count goal label mean share source system threshold total"),
     "underhood.repair.workbench": (
         "build_system decide_history diagnose_case fix_case open_case open_decision open_workbench replay_decision"
     ),
 }
+_MODULES = {"clean": "underhood.plan.cleaning"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "build_system",
+    "clean",
     "costs",
     "count",
     "date",
@@ -66,9 +64,6 @@ __all__ = [
     "label",
     "mean",
     "minutes",
-    "null_above",
-    "null_below",
-    "null_value",
     "open_case",
     "open_decision",
     "open_workbench",
@@ -83,6 +78,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _HOME_OF:
         raise AttributeError(f"underhood has no {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_HOME_OF[name]), name)

@@ -32,7 +32,7 @@ def overdue(dep_delay): return dep_delay.is_null()
 
 
 asks = (flights.asks(at="sched_dep - 60min")
-        .asof(weather.clean(uh.null_above("wind_speed", 120)), by="origin", max_age="6h",
+        .asof(weather.clean(uh.clean.null_above("wind_speed", 120)), by="origin", max_age="6h",
               take=["temp", "dewp", "humid", "wind_speed", "precip", "visib", "pressure"])
         .recent(flights, by="origin", over="2h",
                 departures=uh.count(), mean_delay=uh.mean(delay_so_far), overdue_share=uh.share(overdue)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,10 @@ from underhood.build.trainset import TrainingSet, draw
 from underhood.plan.changes import Change, change_json
 from underhood.plan.exprs import shown
 from underhood.plan.joins import Plan
-from underhood.plan.operations import TIME
-from underhood.plan.render import quoted
+from underhood.plan.sqlsteps import check_python
 from underhood.plan.steps import fingerprint
 from underhood.tables.local import Engine
-from underhood.tables.parity import compare_renderings, require
+from underhood.tables.parity import compare_plan, require
 
 Say = Callable[[str], None]
 
@@ -57,8 +56,10 @@ def build(
     `changes` are patches of the training side. Raises ParityError if a definition
     gives different values in SQL and in Python, ProjectError if there is nothing to learn.
     """
+    check_python(plan.features.values())
     say("drawing the training set")
     drawn = draw(engine, plan, record, until=until, since=since, changes=changes)
+    plan = replace(plan, features=drawn.expressions)
     findings = [*check_tables(engine, plan), *check_label(engine, plan, drawn)]
     say("comparing every definition in SQL and in Python")
     findings.append(check_parity(engine, plan))
@@ -90,12 +91,7 @@ def refit(drawn: TrainingSet, kind: str, plan: Plan) -> dict[str, Any]:
 
 def check_parity(engine: Engine, plan: Plan) -> Check:
     """Every feature on 1,000 sampled and on edge rows, in both renderings. Raises ParityError if any differs."""
-    inputs = {**plan.inputs, "asked_at": TIME}
-    n = engine.rows("select count(*) from asks")[0][0]
-    every = max(1, n // 1000)
-    columns = ", ".join(quoted(c) for c in inputs)
-    sampled = engine.dicts(f"select {columns} from asks where __row % {every} = 0 limit 1000")
-    parity = compare_renderings(engine, plan.features, inputs, sampled)
+    parity = compare_plan(engine, plan)
     require(parity)
     what = f"{parity.n_definitions} features on {parity.n_rows:,} sampled and edge rows: SQL and Python agree"
     return Check(CHECKED, what, "features")

@@ -21,6 +21,7 @@ from underhood.plan.joins import Plan
 from underhood.plan.operations import FLAG, TEXT
 from underhood.plan.render import quoted
 from underhood.plan.steps import Asof, Costs, Policy
+from underhood.tables.cleaned import effects_of
 from underhood.tables.local import Engine
 
 CHECKED, NOTICED, REFUSED = "checked", "noticed", "refused"
@@ -43,13 +44,10 @@ def check_tables(engine: Engine, plan: Plan) -> Iterator[Check]:
     n = engine.rows(f"select count(*) from {quoted(asked)}")[0][0]
     yield Check(CHECKED, f"{n:,} rows of {asked} in, {n:,} questions out; none lost or doubled by the joins")
     for name, each in plan.sources.items():
-        for step in each.source.cleaning:
-            changed = engine.rows(
-                f"select count(*) from (select {quoted(step.column)} from {quoted('raw ' + name)} except all "
-                f"select {quoted(step.column)} from {quoted(name)})"
-            )[0][0]
-            level = NOTICED if changed else CHECKED
-            yield Check(level, f"cleaning ({step.name}) changed {changed:,} values", f"{name}.{step.column}")
+        for effect in effects_of(engine, each).effects if each.stages else ():
+            level = NOTICED if effect.changed or effect.removed else CHECKED
+            did = f"set aside {effect.removed:,} rows" if not effect.column else f"changed {effect.changed:,} values"
+            yield Check(level, f"cleaning ({effect.name}) {did}", f"{name}.{effect.column}".rstrip("."))
     for n_join, join in enumerate(plan.system.asks.joins, 1):
         if isinstance(join, Asof):
             column = quoted(f"__{join.source.name}_{n_join}_row")

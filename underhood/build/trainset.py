@@ -8,15 +8,16 @@ Parquet file. Columns: key, asked_at, known_at, label, `row.…` (inputs),
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from underhood.build.fitting import as_known, fit_parts, open_features, with_state
 from underhood.build.scorer import Array, Frame
 from underhood.ground.errors import ProjectError
 from underhood.plan.changes import LABEL, ROWS, TRAINING_PARTS, Change, change_json
-from underhood.plan.exprs import Expr, columns_of, typed
+from underhood.plan.exprs import Expr, columns_of, lit, shown, typed
 from underhood.plan.joins import Plan
 from underhood.plan.render import quoted, sql_value, to_sql
 from underhood.plan.steps import fingerprint
@@ -29,7 +30,8 @@ from underhood.tables.local import Engine
 class TrainingSet:
     """A drawn training set: `name` in the record, features by column, labels 0/1, clocks in µs since 1970.
 
-    `left_out` counts the rows not drawn, by reason.
+    `left_out` counts the rows not drawn, by reason. `expressions` are the plan's features, fitted to
+    these rows: what a bundle holds. The frame holds a mean of the label as it was when each row was asked.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TrainingSet:
     asked: Array
     known: Array
     left_out: dict[str, int]
+    expressions: Mapping[str, Expr]
 
 
 def draw(
@@ -55,10 +58,13 @@ def draw(
     `changes` are patches of the training side, applied in order. Needs the view
     `asks`. Raises ProjectError if nothing is left to learn from.
     """
-    sql = training_sql(plan, changes)
     early = f"asked_at >= {_moment(since)}" if since else "true"
     drawn = f"known_at < {_moment(until)} and {early} and label is not null"
-    name = _keep(engine, record, f"select * from ({sql}) where {drawn} order by asked_at, key")
+    sql = training_sql(_for_changes(engine, plan, changes, drawn), changes)
+    rows = f"select * from ({sql}) where {drawn}"
+    state = fit_parts(engine, plan, rows)
+    rows = as_known(plan, state, rows) if state else rows
+    name = _keep(engine, record, f"select * from ({rows}) order by asked_at, key")
     open_training(engine, record, name)
     left = engine.rows(
         f"select count(*) filter (where asked_at is null or known_at is null), "
@@ -83,9 +89,33 @@ def draw(
         "rows": len(label),
         "positive": int(label.sum()),
     }
-    return TrainingSet(
-        name, recipe, frame, label, asked, known, {r: n for r, n in zip(reasons, left, strict=True) if n}
-    )
+    if state:
+        recipe["fitted"] = {n: shown(plan.features[n]) for n in sorted(open_features(plan))}
+    left_out = {r: n for r, n in zip(reasons, left, strict=True) if n}
+    fitted = {n: with_state(e, state) for n, e in plan.features.items()}
+    return TrainingSet(name, recipe, frame, label, asked, known, left_out, fitted)
+
+
+def fitted_plan(engine: Engine, plan: Plan, chosen: str = "label is not null and known_at is not null") -> Plan:
+    """The plan with its features fitted to all questions whose label is known, or to `chosen` ones.
+
+    For looking and comparing; a build fits its own. Needs the view `asks`.
+    """
+    if not open_features(plan):
+        return plan
+    state = fit_parts(engine, plan, f"select * from ({training_sql(_with_blanks(plan))}) where {chosen}")
+    return replace(plan, features={n: with_state(e, state) for n, e in plan.features.items()})
+
+
+def _for_changes(engine: Engine, plan: Plan, changes: Sequence[Change], drawn: str) -> Plan:
+    """The plan with open features as changes may read them: fitted before any change, blank if none reads them."""
+    prefixed = {f"features.{n}" for n in open_features(plan)}
+    read = {c for change in changes if change.where is not None for c in columns_of(change.where)}
+    return fitted_plan(engine, plan, drawn) if prefixed & read else _with_blanks(plan)
+
+
+def _with_blanks(plan: Plan) -> Plan:
+    return replace(plan, features={**plan.features, **{n: lit(None) for n in open_features(plan)}})
 
 
 def training_sql(plan: Plan, changes: Sequence[Change] = ()) -> str:

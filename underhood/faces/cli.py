@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from underhood.faces import casework
+from underhood.faces import casework, contracts, looking, paritying, starting, tracing
 from underhood.faces.answers import Face, answer, bench, verb
 
 
@@ -170,6 +170,10 @@ def doctor(face: Face) -> None:
 
 
 for command in (
+    starting.init,
+    looking.look,
+    looking.compare,
+    contracts.contract,
     casework.case,
     casework.diagnose,
     casework.fixes,
@@ -179,5 +183,9 @@ for command in (
     casework.replay,
     casework.layers,
     casework.report,
+    paritying.parity,
+    tracing.trace,
+    tracing.clean,
+    tracing.match,
 ):
     main.add_command(command)

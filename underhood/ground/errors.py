@@ -3,6 +3,7 @@
 UnderhoodError
 ├── ProjectError      the project file cannot be read or does not add up
 ├── SourceError       a table is missing, unreadable or lacks a column
+├── ContractError     a contract cannot be read, or a table breaks it
 ├── RequestError      a row to decide has missing, mistyped or unknown fields
 ├── ComplaintError    a complaint cannot be read, or no decision fits it
 ├── RecordError       the record cannot be written or is not what was written
@@ -49,6 +50,10 @@ class ProjectError(UnderhoodError):
 
 class SourceError(UnderhoodError):
     """A table is missing, unreadable or lacks a column."""
+
+
+class ContractError(UnderhoodError):
+    """A contract cannot be read, or a table breaks it."""
 
 
 class RequestError(UnderhoodError):

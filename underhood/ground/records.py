@@ -70,3 +70,9 @@ def time_text(moment: datetime) -> str:
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
     return moment.isoformat(timespec="microseconds")
+
+
+def as_time(value: object) -> datetime:
+    """A moment as naive UTC, from ISO 8601 text or a datetime. Raises ValueError or TypeError."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)  # type: ignore[arg-type]
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -10,24 +10,37 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from hashlib import sha256
 from inspect import signature
+from math import pi
 from typing import Any
 
 from underhood.ground.errors import ProjectError, nearest
-from underhood.plan.operations import ANY, FLAG, NUMBER, OPERATIONS, SAME, SPAN, TEXT, TIME
+from underhood.plan.forms import FORMS
+from underhood.plan.operations import ANY, FLAG, NUMBER, OPERATIONS, SAME, SPAN, TEXT, TIME, Operation
+from underhood.plan.verbs import Verbs
 
 MOST = 1.7976931348623157e308  # the largest number there is
-# These read their arguments' nulls themselves, or hold literal lists; render.py knows each by name.
-SPECIAL = ("col", "lit", "and", "or", "is_null", "fill", "when", "isin", "map")
+# These read their arguments' nulls themselves; render.py knows each by name.
+SPECIAL = ("col", "lit", "and", "or", "is_null", "fill", "when")
+HELD = ("opaque", "fitted")  # parts of their own: the first argument holds (name, gives, what it is), then kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Expr:
+class Expr(Verbs):
     """A node: an operation and its arguments, which are expressions or, for some, plain values."""
 
     op: str
     args: tuple[Any, ...]
+
+    def then(self, op: str, *others: Any) -> Expr:
+        """The operation `op` on this and on others, which may be plain values."""
+        return Expr(op, (self, *[wrap(other) for other in others]))
+
+    def form(self, op: str, *held: Any) -> Expr:
+        """The form `op` on this, with plain constants, each one that a row can hold."""
+        return Expr(op, (self, *[_held(value) for value in held]))
 
     def key(self) -> str:
         """Text that is equal exactly when two expressions are."""
@@ -74,6 +87,9 @@ class Expr:
     def __mod__(self, other: Any) -> Expr:
         return Expr("mod", (self, wrap(other)))
 
+    def __pow__(self, other: Any) -> Expr:
+        return Expr("power", (self, wrap(other)))
+
     def __neg__(self) -> Expr:
         return Expr("neg", (self,))
 
@@ -104,69 +120,6 @@ class Expr:
     def __invert__(self) -> Expr:
         return Expr("not", (self,))
 
-    # nulls, levels
-    def is_null(self) -> Expr:
-        """True where there is no value; never null itself."""
-        return Expr("is_null", (self,))
-
-    def fill(self, other: Any) -> Expr:
-        """The value, or `other` where there is none."""
-        return Expr("fill", (self, wrap(other)))
-
-    def isin(self, values: Iterable[Any]) -> Expr:
-        """Whether the value is one of `values`; null stays null."""
-        return Expr("isin", (self, tuple(lit(v).args[0] for v in values)))
-
-    def map(self, levels: Mapping[Any, Any]) -> Expr:
-        """The value that `levels` gives for this one; null where it gives none."""
-        return Expr("map", (self, tuple((lit(k).args[0], lit(v).args[0]) for k, v in levels.items())))
-
-    def clip(self, low: float, high: float) -> Expr:
-        """The nearest value from `low` to `high`."""
-        return least(greatest(self, low), high)
-
-    # text
-    def contains(self, text: str) -> Expr:
-        """Whether `text` occurs in it."""
-        return Expr("contains", (self, wrap(text)))
-
-    def starts_with(self, text: str) -> Expr:
-        """Whether it begins with `text`."""
-        return Expr("starts_with", (self, wrap(text)))
-
-    def part(self, separator: str, index: int) -> Expr:
-        """The piece number `index`, from 0, between separators; null if there are fewer."""
-        if not separator or index < 0 or index != int(index):
-            raise ProjectError("part needs a separator and a whole index of 0 or more", str(self))
-        return Expr("part", (self, wrap(separator), wrap(index)))
-
-    # spans
-    def minutes(self) -> Expr:
-        """A span in minutes."""
-        return Expr("in_seconds", (self,)) / 60
-
-    def hours(self) -> Expr:
-        """A span in hours."""
-        return Expr("in_seconds", (self,)) / 3600
-
-    def days(self) -> Expr:
-        """A span in days."""
-        return Expr("in_seconds", (self,)) / 86400
-
-
-def _unary(name: str) -> Callable[[Expr], Expr]:
-    def method(self: Expr) -> Expr:
-        return Expr(name, (self,))
-
-    method.__name__, method.__doc__ = name, f"The operation `{name}`; see OPERATIONS."
-    return method
-
-
-for _name in ["ln", "exp", "sqrt", "floor", "round", "abs", "lower", "upper", "strip", "length", "to_number"]:
-    setattr(Expr, _name, _unary(_name))
-for _name in ["hour", "minute", "weekday", "day", "month", "year"]:
-    setattr(Expr, _name, _unary(_name))
-
 
 def col(name: str) -> Expr:
     """A column."""
@@ -189,24 +142,65 @@ def wrap(value: Any) -> Expr:
     return value if isinstance(value, Expr) else lit(value)
 
 
+def _held(value: Any) -> Any:
+    return tuple(_held(v) for v in value) if isinstance(value, tuple) else lit(value).args[0]
+
+
+def operation_of(expr: Expr) -> Operation:
+    """The operation of a node, whether it stands in OPERATIONS or is made of what the node holds."""
+    return OPERATIONS[expr.op] if expr.op in OPERATIONS else FORMS[expr.op](*expr.args[1:])
+
+
 def when(condition: Expr, then: Any, otherwise: Any = None) -> Expr:
     """`then` where the condition holds, else `otherwise` (also where the condition is null)."""
     return Expr("when", (condition, wrap(then), wrap(otherwise)))
 
 
-def least(first: Any, second: Any) -> Expr:
-    """The smaller of two; null if either is."""
-    return Expr("least", (wrap(first), wrap(second)))
+def cases(*pairs: tuple[Expr, Any], otherwise: Any = None) -> Expr:
+    """The value beside the first condition that holds, else `otherwise`."""
+    made = wrap(otherwise)
+    for condition, then in reversed(pairs):
+        made = when(condition, then, made)
+    return made
 
 
-def greatest(first: Any, second: Any) -> Expr:
-    """The larger of two; null if either is."""
-    return Expr("greatest", (wrap(first), wrap(second)))
+def least(first: Any, *others: Any) -> Expr:
+    """The smallest of several; null if any is."""
+    return reduce(lambda a, b: Expr("least", (a, wrap(b))), others, wrap(first))
+
+
+def greatest(first: Any, *others: Any) -> Expr:
+    """The largest of several; null if any is."""
+    return reduce(lambda a, b: Expr("greatest", (a, wrap(b))), others, wrap(first))
+
+
+def distance_km(latitude: Any, longitude: Any, to_latitude: Any, to_longitude: Any) -> Expr:
+    """The way over the globe (a sphere of 6,371 km) between two places in degrees; null outside of ±90 and ±180.
+
+    Haversine with both halves as sums of squares, so that no digits are lost for
+    near places or for opposite ones (R. Sinnott, Sky and Telescope 68, 1984, 159).
+    """
+    places = [wrap(p) for p in (latitude, longitude, to_latitude, to_longitude)]
+    inside = [p.within(-most, most) for p, most in zip(places, (90, 180, 90, 180), strict=True)]
+    here, east, there, to_east = [p * (pi / 180) for p in places]
+    apart, middle, aside = ((here - there) / 2, (here + there) / 2, (east - to_east) / 2)
+    near = _square(aside.then("cos") * apart.then("sin")) + _square(aside.then("sin") * middle.then("cos"))
+    far = _square(aside.then("cos") * apart.then("cos")) + _square(aside.then("sin") * middle.then("sin"))
+    return when(reduce(lambda a, b: a & b, inside), near.then("sqrt").then("atan2", far.then("sqrt")) * 12742)
+
+
+def _square(expr: Expr) -> Expr:
+    return expr * expr
 
 
 def minutes(number: Any) -> Expr:
     """A span of so many minutes."""
     return Expr("seconds", (wrap(number) * 60,))
+
+
+def hours(number: Any) -> Expr:
+    """A span of so many hours."""
+    return Expr("seconds", (wrap(number) * 3600,))
 
 
 def days(number: Any) -> Expr:
@@ -274,12 +268,16 @@ def typed(expr: Expr, columns: Mapping[str, str], where: str = "") -> tuple[Expr
         return expr, columns[expr.args[0]]
     if expr.op == "lit":
         return expr, _type_of_literal(expr.args[0])
+    if expr.op in HELD:
+        found = [typed(a, columns, where) for a in expr.args[1:]]
+        held = (*expr.args[0][:3], tuple(kind for _, kind in found))
+        return Expr(expr.op, (held, *[a for a, _ in found])), held[1]
     settled = [typed(a, columns, where) if isinstance(a, Expr) else (a, "") for a in expr.args]
     args, types = tuple(a for a, _ in settled), [t for _, t in settled]
     if expr.op in ("plus", "minus"):
         return _plus_minus(expr, args, types, where)
-    if expr.op in OPERATIONS:
-        return Expr(expr.op, args), _result(expr, types, where)
+    if expr.op in OPERATIONS or (expr.op in FORMS and expr.op not in _LEVELS):
+        return Expr(expr.op, args), _result(expr, types[: 1 if expr.op in FORMS else None], where)
     return Expr(expr.op, args), _special_result(expr, args, types, where)
 
 
@@ -315,6 +313,7 @@ def _plus_minus(expr: Expr, args: tuple[Expr, ...], types: list[str], where: str
 
 
 _SCALES = ("mul", "div", "neg", "abs")
+_LEVELS = ("isin", "map", "group")
 
 
 def _same(types: Iterable[str], expr: Expr, where: str) -> str:
@@ -325,11 +324,11 @@ def _same(types: Iterable[str], expr: Expr, where: str) -> str:
 
 
 def _result(expr: Expr, types: list[str], where: str) -> str:
-    operation = OPERATIONS[expr.op]
+    operation = operation_of(expr)
     same = _same([t for t, need in zip(types, operation.takes, strict=True) if need == SAME], expr, where)
     for got, need in zip(types, operation.takes, strict=True):
         scales = got == SPAN and expr.op in _SCALES
-        if need not in (SAME, got) and got != ANY and not scales:
+        if need not in (SAME, ANY, got) and got != ANY and not scales:
             raise ProjectError(f"`{expr}` needs a {need}, got a {got}", where, "convert it first")
     if operation.gives == SAME:
         return same
@@ -350,6 +349,9 @@ def _special_result(expr: Expr, args: tuple[Any, ...], types: list[str], where: 
         return _same(types[1:], expr, where)
     if expr.op == "isin":
         _same([types[0], *[_type_of_literal(wrap(v).args[0]) for v in args[1]]], expr, where)
+    if expr.op == "group":
+        levels = [_type_of_literal(wrap(v).args[0]) for v in (*args[1], args[2])]
+        return _same([types[0], *levels], expr, where)
     if expr.op == "map":
         _same([types[0], *[_type_of_literal(wrap(k).args[0]) for k, _ in args[1]]], expr, where)
         return _same([_type_of_literal(wrap(v).args[0]) for _, v in args[1]], expr, where)
@@ -359,7 +361,7 @@ def _special_result(expr: Expr, args: tuple[Any, ...], types: list[str], where: 
 _SHOWN = {"and": "{0} and {1}", "or": "{0} or {1}", "is_null": "{0} is null", "fill": "fill({0}, {1})"}
 _SHOWN |= {"when": "when({0}, {1}, {2})", "plus": "{0} + {1}", "minus": "{0} - {1}"}
 _LOOSE = {"plus", "minus", "add", "sub", "mul", "div", "lt", "le", "gt", "ge", "eq", "ne", "and", "or"}
-_LOOSE |= {"is_null", "later", "between", "concat", "mod"}
+_LOOSE |= {"is_null", "later", "between", "concat", "mod", "power", "within"}
 
 
 def shown(expr: Expr) -> str:
@@ -368,17 +370,24 @@ def shown(expr: Expr) -> str:
         return str(expr.args[0])
     if expr.op == "lit":
         return shown_value(expr.args[0])
+    if expr.op in HELD:
+        options = [f"{n}={shown_value(v)}" for n, v in expr.args[0][2]] if expr.op == "fitted" else []
+        return f"{expr.args[0][0]}({', '.join([*[shown(a) for a in expr.args[1:]], *options])})"
     if expr.op == "seconds" and expr.args[0].op == "lit":
         return shown_span(expr.args[0].args[0])
     parts = [
         (f"({shown(a)})" if a.op in _LOOSE and expr.op in _LOOSE else shown(a))
         if isinstance(a, Expr)
-        else "[" + ", ".join(shown_value(v) for v in a[:6]) + (", …" if len(a) > 6 else "") + "]"
+        else _shown_held(a)
         for a in expr.args
     ]
-    if expr.op in ("isin", "map"):
-        return f"{parts[0]} {'in' if expr.op == 'isin' else 'mapped by'} {parts[1]}"
-    return (_SHOWN.get(expr.op) or OPERATIONS[expr.op].shown).format(*parts)
+    return (_SHOWN.get(expr.op) or operation_of(expr).shown).format(*parts)
+
+
+def _shown_held(held: Any) -> str:
+    if not isinstance(held, tuple):
+        return shown_value(held)
+    return "[" + ", ".join(shown_value(v) for v in held[:6]) + (", …" if len(held) > 6 else "") + "]"
 
 
 def shown_value(value: Any) -> str:
@@ -425,8 +434,10 @@ def from_json(tree: Any) -> Expr:
         return lit(datetime.fromisoformat(args[0]))
     if op in ("col", "lit"):
         return Expr(op, tuple(args))
-    if op in ("isin", "map"):
-        return Expr(op, (from_json(args[0]), _value(args[1])))
+    if op in HELD:
+        return Expr(op, (_value(args[0]), *[from_json(a) for a in args[1:]]))
+    if op in FORMS:
+        return Expr(op, (from_json(args[0]), *[_value(a) for a in args[1:]]))
     if op not in OPERATIONS and op not in (*SPECIAL, "plus", "minus"):
         raise ProjectError(f"there is no operation {op!r}", "", nearest(op, OPERATIONS))
     return Expr(op, tuple(from_json(a) for a in args))

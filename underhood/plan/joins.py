@@ -1,4 +1,4 @@
-"""A system's table of questions as DuckDB SQL: cleaned sources, joins as of then, windows, facts, label.
+"""A system's table of questions as SQL: joins as of then, windows, facts, label, on DuckDB and on Spark.
 
 Pinned for every engine:
 - rows out = rows in: a question without a partner keeps its row and gets nulls;
@@ -6,43 +6,25 @@ Pinned for every engine:
   later correction of the same moment wins once it is known;
 - a window holds what happened strictly before the question, at most `over`
   before it, and was known by then; a late column is null until its own clock;
-- sums add in order of (happened, row), so the same rows give the same bits.
+- a question's own row never answers it; sums are exact, so the same rows give the
+  same bits in any order (windows.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from underhood.ground.errors import ProjectError, UnderhoodError, nearest, raise_all
-from underhood.plan.exprs import Expr, columns_of, substitute, typed
+from underhood.plan.asof import Side, Words, asof_sql, method_of
+from underhood.plan.exprs import Expr, columns_of, typed
+from underhood.plan.fitted import check_parts
+from underhood.plan.literals import DUCKDB
 from underhood.plan.operations import FLAG, NUMBER, SPAN, TIME
-from underhood.plan.render import quoted, to_sql
-from underhood.plan.steps import (
-    ASKED_AT,
-    RESERVED,
-    Aggregate,
-    Asof,
-    Recent,
-    Source,
-    System,
-    late_columns,
-    sources_of,
-)
-
-Schema = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Typed:
-    """A source with every expression settled by type: column → expression over the raw columns."""
-
-    source: Source
-    columns: Mapping[str, Expr]
-    schema: Schema
-    happened: Expr
-    known: Expr
-    late: Mapping[str, Expr]
+from underhood.plan.sources import Schema, Typed, alike, gather, settle_clock, settle_source
+from underhood.plan.steps import ASKED_AT, RESERVED, Asof, Recent, System, plain, sources_of
+from underhood.plan.windows import figure, recent_sql, window_way
 
 
 @dataclass(frozen=True)
@@ -69,19 +51,19 @@ def settle(system: System, raw: Mapping[str, Schema]) -> Plan:
     errors: list[UnderhoodError] = []
     sources: dict[str, Typed] = {}
     for name, each in sources_of(system.asks).items():
-        _gather(errors, lambda n=name, s=each: sources.update({n: settle_source(s, raw[n])}))
+        gather(errors, lambda n=name, s=each: sources.update({n: settle_source(s, raw[n], sources)}))
     raise_all(errors)
     asked = sources[system.asks.source.name]
-    asked_at = _clock(system.asks.at, asked.schema, f"{asked.source.name}.asks", errors)
+    asked_at = settle_clock(system.asks.at, asked.schema, f"{asked.source.name}.asks", errors)
     inputs = {c: t for c, t in asked.schema.items() if c not in asked.late}
     for join in system.asks.joins:
-        _gather(errors, lambda j=join: inputs.update(_joined(j, sources[j.source.name], inputs, asked.schema, errors)))
+        gather(errors, lambda j=join: inputs.update(_joined(j, sources[j.source.name], inputs, asked.schema, errors)))
     facts = {c: asked.schema[c] for c in asked.late}
     features: dict[str, Expr] = {}
     feature_types: dict[str, str] = {}
     for name, expr in system.features.items():
-        _gather(errors, lambda n=name, e=expr: _feature(n, e, inputs, facts, features, feature_types, asked))
-    for name, like in _alike(system.features):
+        gather(errors, lambda n=name, e=expr: _feature(n, e, inputs, facts, features, feature_types, asked))
+    for name, like in alike(system.features):
         errors.append(ProjectError(f"differs from {like!r} only by capitals", f"features.{name}", "rename one"))
     label, label_known = _label(system, {**inputs, **facts}, errors)
     watched = [c for c in system.goal.watch if c not in inputs]
@@ -89,73 +71,6 @@ def settle(system: System, raw: Mapping[str, Schema]) -> Plan:
         errors.append(ProjectError(f"there is no column {watched[0]!r}", "goal.watch", nearest(watched[0], inputs)))
     raise_all(errors)
     return Plan(system, sources, inputs, facts, features, feature_types, label, label_known, asked_at)
-
-
-def _gather(errors: list[UnderhoodError], act: object) -> None:
-    try:
-        act()  # type: ignore[operator]
-    except ProjectError as error:
-        errors.append(error)
-
-
-def settle_source(source: Source, raw: Schema) -> Typed:
-    """One source settled by type. Raises ProjectError with all its breakages at once."""
-    errors: list[UnderhoodError] = []
-    cleaned: dict[str, Expr] = {}
-    for step in source.cleaning:
-        if step.column not in raw:
-            hint = nearest(step.column, raw)
-            errors.append(
-                ProjectError(f"there is no column to clean ({step.name})", f"{source.name}.{step.column}", hint)
-            )
-        cleaned[step.column] = substitute(step.value, cleaned)
-    columns: dict[str, Expr] = {}
-    schema: dict[str, str] = {}
-
-    def add(name: str, expr: Expr) -> None:
-        columns[name], schema[name] = typed(expr, raw, f"{source.name}.{name}")
-        if schema[name] == SPAN:
-            raise ProjectError("is a span", f"{source.name}.{name}", "make it a number: .minutes() or .hours()")
-
-    for name in raw:
-        if name not in source.derived:
-            _gather(errors, lambda n=name: add(n, cleaned.get(n, Expr("col", (n,)))))
-    for name, expr in source.derived.items():
-        _gather(errors, lambda n=name, e=expr: add(n, substitute(e, cleaned)))
-    for name in (*source.key, *source.late):
-        if name not in schema:
-            errors.append(ProjectError(f"there is no column {name!r}", source.name, nearest(name, schema)))
-    for name, other in _alike(schema):
-        errors.append(ProjectError(f"differs from {other!r} only by capitals", f"{source.name}.{name}", "rename one"))
-    reserved = sorted(n for n in schema if n.casefold() in RESERVED)
-    if reserved:
-        hint = "rename it with derive= or in the file; these words name what Underhood adds"
-        errors.append(ProjectError(f"the name {reserved[0]!r} is taken", f"{source.name}.{reserved[0]}", hint))
-    happened = _clock(source.happened, schema, f"{source.name}.happened", errors)
-    known = _clock(source.known, schema, f"{source.name}.known", errors)
-    late: dict[str, Expr] = {}
-    _gather(errors, lambda: late.update(late_columns(source)))
-    late = {c: _clock(at, schema, f"{source.name}.late", errors) for c, at in late.items()}
-    raise_all(errors)
-    return Typed(source, columns, schema, happened, known, late)
-
-
-def _alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Names that SQL takes for an earlier one, with that one."""
-    seen: dict[str, str] = {}
-    pairs = [(name, seen.setdefault(name.casefold(), name)) for name in names]
-    return [(name, other) for name, other in pairs if name != other]
-
-
-def _clock(expr: Expr, schema: Schema, where: str, errors: list[UnderhoodError]) -> Expr:
-    try:
-        settled, kind = typed(expr, schema, where)
-    except ProjectError as error:
-        errors.append(error)
-        return expr
-    if kind != TIME:
-        errors.append(ProjectError(f"`{expr}` is a {kind}, not a time", where, "make a time column with derive="))
-    return settled
 
 
 def _joined(
@@ -173,6 +88,11 @@ def _joined(
             raise ProjectError(f"{by} is known late in {other.source.name}", where, hint)
         if other.schema[by] != inputs[by]:
             raise ProjectError(f"{by} is {inputs[by]} here, {other.schema[by]} there", where, "make them alike")
+    if isinstance(join, Asof) and join.tie:
+        if join.tie not in other.schema:
+            raise ProjectError(f"there is no column {join.tie!r}", where, nearest(join.tie, other.schema))
+        if join.tie in other.late:
+            raise ProjectError(f"{join.tie} is known late in {other.source.name}", where, "break ties by what is known")
     made: dict[str, str] = {}
     wanted = join.take if isinstance(join, Asof) else join.figures
     taken = {n.casefold() for n in (*inputs, *asked, *RESERVED)}
@@ -181,23 +101,13 @@ def _joined(
             errors.append(ProjectError(f"{name!r} is there already", where, "derive it under another name"))
         elif isinstance(join, Recent):
             made[name] = NUMBER
-            _gather(errors, lambda n=name: figure(join.figures[n], other, where))
-        elif name in other.schema:
-            made[name] = other.schema[name]
+            gather(errors, lambda n=name: figure(join.figures[n], other, where))
+        elif join.take[name] in other.schema:
+            made[name] = other.schema[join.take[name]]
         else:
-            errors.append(ProjectError(f"there is no column {name!r}", where, nearest(name, other.schema)))
+            hint = nearest(join.take[name], other.schema)
+            errors.append(ProjectError(f"there is no column {join.take[name]!r}", where, hint))
     return made
-
-
-def figure(aggregate: Aggregate, other: Typed, where: str) -> Expr | None:
-    """The settled value that a window figure is made of; null for a count. Raises ProjectError."""
-    if aggregate.value is None:
-        return None
-    settled, kind = typed(aggregate.value, {**other.schema, ASKED_AT: TIME}, where)
-    need = FLAG if aggregate.kind == "share" else NUMBER
-    if kind != need:
-        raise ProjectError(f"{aggregate.kind} needs a {need}, `{aggregate.value}` is a {kind}", where)
-    return settled
 
 
 def _feature(
@@ -217,6 +127,7 @@ def _feature(
             "leave it out, or use it in a window of earlier rows with .recent(...)",
         )
     features[name], types[name] = typed(expr, {**inputs, ASKED_AT: TIME}, f"features.{name}")
+    check_parts(features[name], f"features.{name}")
     if types[name] in (TIME, SPAN):
         hint = "a model sees numbers, flags and texts: take .hour(), .weekday() or a difference in .hours()"
         raise ProjectError(f"is a {types[name]}", f"features.{name}", hint)
@@ -224,7 +135,7 @@ def _feature(
 
 def _label(system: System, columns: Schema, errors: list[UnderhoodError]) -> tuple[Expr, Expr]:
     where = f"label {system.label.name}"
-    known = _clock(system.label.known, columns, where, errors)
+    known = settle_clock(system.label.known, columns, where, errors)
     value = system.label.value
     try:
         value, kind = typed(value, columns, where)
@@ -235,112 +146,132 @@ def _label(system: System, columns: Schema, errors: list[UnderhoodError]) -> tup
     return value, known
 
 
-def source_sql(typed_source: Typed, raw: str) -> str:
-    """The cleaned source with its derived columns and clocks, read from the raw table `raw`."""
-    made = [f"{to_sql(expr)} as {quoted(name)}" for name, expr in typed_source.columns.items()]
-    inner = f"select __row, __key, {', '.join(made)} from {raw}"
-    clocks = [f"{to_sql(typed_source.happened)} as __happened", f"{to_sql(typed_source.known)} as __known"]
-    clocks += [f"{to_sql(at)} as {quoted('__late_' + c)}" for c, at in typed_source.late.items()]
-    return f"select *, {', '.join(clocks)} from ({inner})"
+def asks_sql(
+    plan: Plan, engine: str = DUCKDB, ways: Mapping[int, str] | None = None, made: Mapping[int, str] | None = None
+) -> str:
+    """The table of questions, one row for each row of the asked source, in order of asked_at.
 
-
-def asks_sql(plan: Plan) -> str:
-    """The table of questions, one row for each row of the asked source, in order of asked_at."""
+    The engine has the cleaned sources under their names. `ways` is how each join is
+    made, by its place from 1 (see `ways_of`). `made` names relations that hold
+    what some joins add, by __row, so that these are not made again.
+    """
+    words, made, ways = Words(engine), made or {}, ways or ways_of(plan, engine)
     asked = plan.sources[plan.system.asks.source.name]
-    keep = [quoted(c) for c in asked.schema if c not in asked.late]
-    facts = [quoted(c) for c in asked.late] + [quoted("__late_" + c) for c in asked.late]
-    first = (
-        f"select __row, __key as key, {to_sql(plan.asked_at)} as {ASKED_AT}, "
-        f"{', '.join(keep + facts)} from {quoted(asked.source.name)}"
-    )
-    steps, last = [f"j0 as ({first})"], "j0"
+    own = [c for c in asked.schema if c not in asked.late]
+    hidden = [f"__late_{c}" for c in plan.facts]
+    named = [words.name(c) for c in (*own, *plan.facts, *hidden)]
+    steps = [f"j0 as ({_first_sql(plan, named, words)})"]
+    added: list[str] = []
     for n, join in enumerate(plan.system.asks.joins, 1):
-        other = plan.sources[join.source.name]
-        made = _asof_sql(join, other, last, n) if isinstance(join, Asof) else _recent_sql(join, other, last, asked)
-        steps.append(f"j{n} as ({made})")
-        last = f"j{n}"
-    known = f"k as (select *, {to_sql(plan.label_known)} as __label_known from {last})"
-    masked = [
-        f"case when {quoted('__late_' + c)} <= __label_known then {quoted(c)} end as {quoted(c)}" for c in plan.facts
+        columns = join_columns(plan, n)
+        if n in made:
+            listed = "".join(f", m.{words.name(c)}" for c in columns)
+            sql = f"select l.*{listed} from j{n - 1} l left join {made[n]} m on m.__row = l.__row"
+        else:
+            sql = _join_sql(plan, n, Side(f"j{n - 1}", "l.*", words, _is_own(plan, join)), ways)
+        steps.append(f"j{n} as ({sql})")
+        added += columns
+    steps.append(f"k as (select *, {words.sql(plan.label_known)} as __label_known from j{len(plan.system.asks.joins)})")
+    facts = [
+        f"case when {words.name('__late_' + c)} <= __label_known then {words.name(c)} end as {words.name(c)}"
+        for c in plan.facts
     ]
-    hidden = f" exclude ({', '.join(quoted('__late_' + c) for c in plan.facts)})" if plan.facts else ""
-    replaced = f" replace ({', '.join(masked)})" if masked else ""
-    facts_step = f"f as (select *{hidden}{replaced} from k)"
-    label = f"select *, {to_sql(plan.label)} as label from f order by {ASKED_AT}, __row"
-    return f"with {', '.join([*steps, known, facts_step])} {label}"
+    kept = [*map(words.name, own), *facts, *map(words.name, added)]
+    steps.append(f"f as (select __row, key, {ASKED_AT}, {', '.join(kept)}, __label_known from k)")
+    label = f"select *, {words.sql(plan.label)} as label from f order by {ASKED_AT}, __row"
+    return f"with {', '.join(steps)} {label}"
 
 
-def _masked(name: str, other: Typed, row: str, asked: str) -> str:
-    column = f"{row}.{quoted(name)}"
-    if name not in other.late:
-        return column
-    return f"(case when {row}.{quoted('__late_' + name)} <= {asked} then {column} end)"
+def ways_of(plan: Plan, engine: str, most: Mapping[int, int] | None = None) -> dict[int, str]:
+    """How each join is made on an engine, by its place from 1; `most` holds what `most_sql` found for it."""
+    ways = {}
+    for n, join in enumerate(plan.system.asks.joins, 1):
+        rows = (most or {}).get(n)
+        if isinstance(join, Recent):
+            ways[n] = window_way(join, plan.sources[join.source.name], rows)
+        else:
+            ways[n] = method_of(engine, _is_own(plan, join), rows)
+    return ways
 
 
-def _asof_sql(join: Asof, other: Typed, left: str, n: int) -> str:
-    by = ", ".join(quoted(b) for b in join.by)
-    # Rows that a newer one already outran when they became known never win: dropped, the
-    # rest happened in the order in which it became known, so one native as-of is exact.
-    right = (
-        f"select *, greatest(__happened, __known) as __from from {quoted(other.source.name)} "
-        f"where __happened is not null and __known is not null qualify "
-        f"__happened >= coalesce(max(__happened) over (partition by {by} order by greatest(__happened, __known), "
-        f"__happened, __row rows between unbounded preceding and 1 preceding), __happened) and row_number() over "
-        f"(partition by {by}, greatest(__happened, __known) order by __happened desc, __known desc, __row desc) = 1"
-    )
-    # DuckDB 1.5 sometimes finds a partner for a question without a moment
-    fresh = f"r.__from <= l.{ASKED_AT}"
-    if join.max_age_s is not None:
-        fresh += f" and epoch_us(l.{ASKED_AT}) - epoch_us(r.__happened) <= {round(join.max_age_s * 1e6)}"
-    taken = [f"case when {fresh} then {_masked(c, other, 'r', f'l.{ASKED_AT}')} end as {quoted(c)}" for c in join.take]
-    taken.append(f"case when {fresh} then r.__row end as {quoted(f'__{other.source.name}_{n}_row')}")
-    on = " and ".join(f"l.{quoted(b)} = r.{quoted(b)}" for b in join.by)
-    return (
-        f"select l.*, {', '.join(taken)} from {left} l asof left join ({right}) r on {on} and l.{ASKED_AT} >= r.__from"
-    )
+def most_sql(plan: Plan, n: int, engine: str = DUCKDB) -> str:
+    """How many rows the most frequent key of the `n`th join has: one row, one whole number, null without rows."""
+    words, join = Words(engine), plan.system.asks.joins[n - 1]
+    by = ", ".join(words.name(b) for b in join.by)
+    counted = f"select count(*) as n from {words.name(join.source.name)}{f' group by {by}' if by else ''}"
+    return f"select max(n) as most from ({counted}) c"
 
 
-def _recent_sql(join: Recent, other: Typed, left: str, asked: Typed) -> str:
-    width = round(join.over_s * 1e6)
-    by = "".join(f"{quoted(b)}, " for b in join.by)
-    figures = [_figure_sql(name, a, other) for name, a in join.figures.items()]
-    same = [f"l.{quoted(b)} = r.{quoted(b)}" for b in join.by]
-    if other.source.name == asked.source.name:
-        same.append("l.__row <> r.__row")
-    # Each question looks into two buckets as wide as the window: an equality join with a
-    # residual, where a plain range join would compare every pair of one key.
-    window = (
-        f"select l.__row, {', '.join(figures)} from "
-        f"(select __row, {by}{ASKED_AT}, unnest([epoch_us({ASKED_AT}) // {width}, "
-        f"epoch_us({ASKED_AT}) // {width} - 1]) as __bucket from {left}) l join "
-        f"(select *, epoch_us(__happened) // {width} as __bucket from {quoted(other.source.name)}) r on "
-        f"{' and '.join(['l.__bucket = r.__bucket', *same])} and r.__happened < l.{ASKED_AT} and "
-        f"epoch_us(l.{ASKED_AT}) - epoch_us(r.__happened) <= {width} and r.__known <= l.{ASKED_AT} group by l.__row"
-    )
-    made = ", ".join(
-        f"coalesce(w.{quoted(n)}, 0)::DOUBLE as {quoted(n)}" if a.kind == "count" else f"w.{quoted(n)}"
-        for n, a in join.figures.items()
-    )
-    return f"select l.*, {made} from {left} l left join ({window}) w using (__row)"
+def join_sql(plan: Plan, n: int, made: Mapping[int, str], ways: Mapping[int, str] | None = None) -> str:
+    """What the `n`th join adds, by __row, as DuckDB SQL; `made` names what the joins that it `needs` have added."""
+    words, join = Words(), plan.system.asks.joins[n - 1]
+    asked = plan.sources[plan.system.asks.source.name]
+    own = [words.name(b) for b in join.by if b in asked.schema]
+    parts = [f"j0 as ({_first_sql(plan, own, words)})"]
+    others = {b: k for k in needs(plan, n) for b in join.by if b in join_columns(plan, k)}
+    listed = "".join(f", m{k}.{words.name(b)}" for b, k in others.items())
+    joined = " ".join(f"left join {made[k]} m{k} on m{k}.__row = j0.__row" for k in sorted(set(others.values())))
+    parts.append(f"q as (select j0.*{listed} from j0 {joined})")
+    side = Side("q", "l.__row", words, _is_own(plan, join))
+    return f"with {', '.join(parts)} {_join_sql(plan, n, side, ways or ways_of(plan, DUCKDB))}"
 
 
-def _figure_sql(name: str, aggregate: Aggregate, other: Typed) -> str:
-    value = figure(aggregate, other, name)
-    if value is None:
-        return f"count(*) as {quoted(name)}"
-    text = _window_sql(value, other)
-    order = "order by r.__happened, r.__row"
-    sums = {
-        "mean": f"sum({text} {order}) / count({text})",
-        "total": f"sum({text} {order})",
-        "share": f"count(*) filter (where {text}) / nullif(count({text}), 0)",
-        "smallest": f"min({text})",
-        "largest": f"max({text})",
-    }
-    return f"{sums[aggregate.kind]} as {quoted(name)}"
+def needs(plan: Plan, n: int) -> tuple[int, ...]:
+    """The earlier joins that give the `n`th one a column to join by."""
+    by = set(plan.system.asks.joins[n - 1].by)
+    return tuple(k for k in range(1, n) if by & set(join_columns(plan, k)))
 
 
-def _window_sql(value: Expr, other: Typed) -> str:
-    """The value in a window: its own row's columns, masked until known, and the asking moment."""
-    raw = {name: Expr("sql", (_masked(name, other, "r", f"l.{ASKED_AT}"),)) for name in other.schema}
-    return to_sql(substitute(value, {**raw, ASKED_AT: Expr("sql", (f"l.{ASKED_AT}",))}))
+def join_columns(plan: Plan, n: int) -> tuple[str, ...]:
+    """The columns that the `n`th join adds, from 1; with as-of, the number of the row used is the last."""
+    join = plan.system.asks.joins[n - 1]
+    if isinstance(join, Recent):
+        return tuple(join.figures)
+    return (*join.take, f"__{join.source.name}_{n}_row")
+
+
+def join_definition(plan: Plan, n: int) -> list[Any]:
+    """All that the values of the `n`th join depend on, as plain JSON, but for the files' content."""
+    join, base = plan.system.asks.joins[n - 1], plan.system.asks
+    used = set(join.by)
+    if isinstance(join, Asof):
+        used |= {*join.take.values(), *([join.tie] if join.tie else [])}
+    else:
+        used |= {c for a in join.figures.values() if a.value is not None for c in columns_of(a.value)}
+    asked = _definition(plan.sources[base.source.name], {*join.by, *columns_of(plan.asked_at)})
+    step = {f: plain(getattr(join, f)) for f in join.__dataclass_fields__ if f != "source"}
+    others = [join_definition(plan, k) for k in needs(plan, n)]
+    return [n, plan.asked_at.key(), asked, _definition(plan.sources[join.source.name], used), step, others]
+
+
+def _definition(of: Typed, used: Iterable[str]) -> list[Any]:
+    """What some columns of a source and its clocks are made of."""
+    clocks = {"happened": of.happened, "known": of.known, **{c: of.late[c] for c in sorted(used) if c in of.late}}
+    needed = {*used, *(c for clock in clocks.values() for c in columns_of(clock))}
+    made = {c: of.columns[c].key() for c in sorted(needed) if c in of.columns}
+    return [of.source.name, [plain(s.step) for s in of.stages], made, {c: e.key() for c, e in clocks.items()}]
+
+
+def _first_sql(plan: Plan, listed: Sequence[str], words: Words) -> str:
+    columns = "".join(f", {c}" for c in listed)
+    asked = words.name(plan.system.asks.source.name)
+    return f"select __row, __key as key, {words.sql(plan.asked_at)} as {ASKED_AT}{columns} from {asked}"
+
+
+def _join_sql(plan: Plan, n: int, side: Side, ways: Mapping[int, str]) -> str:
+    join = plan.system.asks.joins[n - 1]
+    other = plan.sources[join.source.name]
+    if isinstance(join, Recent):
+        return recent_sql(join, other, side, ways[n])
+    return asof_sql(join, other, n, side, ways[n])
+
+
+def _is_own(plan: Plan, join: Asof | Recent) -> bool:
+    """Whether a question's own row could be among those that the join looks at."""
+    asked = plan.system.asks.source
+    if join.source.path != asked.path:
+        return False
+    other = plan.sources[join.source.name]
+    # asked at the moment when it happened: strictly before it there is no row of its own
+    is_strict = isinstance(join, Recent) or join.is_strict
+    return not (is_strict and join.source.name == asked.name and plan.asked_at.key() == other.happened.key())

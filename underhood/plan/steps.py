@@ -10,13 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from underhood.ground.errors import ProjectError, nearest
-from underhood.plan.exprs import Expr, as_json, col, columns_of, define, digest, shown, shown_span, when
+from underhood.plan.cleaning import Filling, Step
+from underhood.plan.exprs import Expr, as_json, col, columns_of, define, digest, lit, shown, shown_span
+from underhood.plan.fitted import fitted_parts
 
 ASKED_AT = "asked_at"
+ALWAYS = datetime(1, 1, 1)  # the moment of what holds at all times
+ON_BREAK = ("quarantine", "stop", "warn")
 RESERVED = ("key", "label", ASKED_AT, "score", "action")
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)\s*")
@@ -26,21 +31,13 @@ Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Cleaning:
-    """One named, undoable step on one column: `value` is what stands there afterwards."""
-
-    name: str
-    column: str
-    value: Expr
-
-
-@dataclass(frozen=True)
 class Source:
     """One table with its key, its two clocks and its owner.
 
     `happened` is when a row's event took place, `known` when it could be read.
     `late` columns are known later than their row: column → clock. Before that
-    moment they are null, in windows as in questions. All clocks are UTC.
+    moment they are null, in windows as in questions. All clocks are UTC. `contract`
+    is the file of what its rows must keep, `on_break` what happens to rows that do not.
     """
 
     name: str
@@ -50,13 +47,15 @@ class Source:
     known: Expr
     late: Mapping[str, Expr]
     derived: Mapping[str, Expr]
-    cleaning: tuple[Cleaning, ...] = ()
+    cleaning: tuple[Step, ...] = ()
     nulls: tuple[str, ...] = ()
     owner: str = ""
     about: str = ""
+    contract: str = ""
+    on_break: str = "quarantine"
 
-    def clean(self, *steps: Cleaning) -> Source:
-        """The source with these cleaning steps after the ones it has."""
+    def clean(self, *steps: Step) -> Source:
+        """The source with these cleaning steps (`uh.clean`) after the ones it has, in this order."""
         return replace(self, cleaning=(*self.cleaning, *steps))
 
     def asks(self, at: str) -> Base:
@@ -66,12 +65,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Asof:
-    """The latest row of `source` that was known when the question was asked; null if none, or too old."""
+    """The latest row of `source` that was known when the question was asked; null if none, or too old.
+
+    `take` maps each column made to the source's column. Strict: happened and known
+    before the question, not at its moment. Of rows that happened together, the one
+    with the largest `tie` wins. A question's own row is never its answer.
+    """
 
     source: Source
     by: tuple[str, ...]
-    take: tuple[str, ...]
-    max_age_s: float | None
+    take: Mapping[str, str]
+    max_age_s: float | None = None
+    is_strict: bool = False
+    tie: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +111,20 @@ class Base:
         source: Source,
         *,
         by: str | Sequence[str],
-        take: Sequence[str],
+        take: Sequence[str] | Mapping[str, str],
         max_age: str | None = None,
+        strict: bool = False,
+        tie: str = "",
     ) -> Base:
-        """Joins the latest row known when asked; `take` names the columns wanted."""
+        """Joins the latest row known when asked; `take` names the columns wanted, or maps new names to them.
+
+        `strict`: it must have happened and been known before the question, not at its
+        moment. `tie`: of rows that happened together, the largest value of this column
+        wins, before the row that was known last. The asked row itself never answers.
+        """
         age = None if max_age is None else span(max_age, f"asof {source.name}")
-        return replace(self, joins=(*self.joins, Asof(source, names(by), tuple(take), age)))
+        taken = dict(take) if isinstance(take, Mapping) else {c: c for c in names(take)}
+        return replace(self, joins=(*self.joins, Asof(source, names(by), taken, age, strict, tie)))
 
     def recent(self, source: Source, *, by: str | Sequence[str] = (), over: str, **figures: Aggregate) -> Base:
         """Joins figures over what happened within `over` before the question, strictly before it.
@@ -181,7 +195,7 @@ class System:
 def source(
     path: str | Path,
     *,
-    happened: str,
+    happened: str = "",
     known: str = "",
     key: str | Sequence[str] = (),
     late: Mapping[str, Sequence[str]] | None = None,
@@ -190,19 +204,26 @@ def source(
     name: str = "",
     owner: str = "",
     about: str = "",
+    contract: str | Path = "",
+    on_break: str = "quarantine",
 ) -> Source:
     """A table in a file (CSV, zipped CSV or Parquet; relative to the project file).
 
     `happened` and `known` are clocks: a time column, plus or minus a span, as in
-    "hour + 1h"; `known` is `happened` if not given. `late` maps a clock to the
-    columns that become known only then. Without `key`, rows are numbered.
+    "hour + 1h"; `known` is `happened` if not given, and a table without `happened`
+    holds at all times. `late` maps a clock to the columns that become known only
+    then. Without `key`, rows are numbered. `contract` is a file that `underhood contract infer`
+    wrote: rows that break it are set aside with their reasons ("quarantine"), or
+    kept and told ("warn"), or nothing is read ("stop").
     """
     text = str(path)
     named = name or Path(text).name.split(".")[0]
     if not re.fullmatch(r"[A-Za-z_]\w*", named):
         raise ProjectError(f"{named!r} cannot name a source", text, "give a plain word with name=")
+    if on_break not in ON_BREAK:
+        raise ProjectError(f"there is no on_break={on_break!r}", named, nearest(on_break, ON_BREAK))
     columns = {c: clock(at, f"{named}.late") for at, listed in (late or {}).items() for c in listed}
-    when_happened = clock(happened, f"{named}.happened")
+    when_happened = clock(happened, f"{named}.happened") if happened else lit(ALWAYS)
     return Source(
         named,
         text,
@@ -214,22 +235,9 @@ def source(
         nulls=tuple(nulls),
         owner=owner,
         about=about,
+        contract=str(contract),
+        on_break=on_break,
     )
-
-
-def null_above(column: str, most: float) -> Cleaning:
-    """Cleaning: a number above `most` is an error of measurement and becomes null."""
-    return Cleaning(f"null above {most:g}", column, when(col(column) > most, None, col(column)))
-
-
-def null_below(column: str, least: float) -> Cleaning:
-    """Cleaning: a number below `least` becomes null."""
-    return Cleaning(f"null below {least:g}", column, when(col(column) < least, None, col(column)))
-
-
-def null_value(column: str, value: Any) -> Cleaning:
-    """Cleaning: one value that stands for "missing" becomes null."""
-    return Cleaning(f"null where {value!r}", column, when(col(column) == value, None, col(column)))
 
 
 def count() -> Aggregate:
@@ -341,12 +349,23 @@ def names(one_or_more: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def sources_of(base: Base) -> dict[str, Source]:
-    """Every source that the questions are made of, by name. Raises ProjectError if two share a name."""
+    """Every source that the questions are made of, by name, each after those that it is filled from.
+
+    Raises ProjectError if two share a name.
+    """
     found: dict[str, Source] = {}
-    for each in (base.source, *[join.source for join in base.joins]):
+    for each in _with_references([base.source, *[join.source for join in base.joins]]):
         if each.name in found and not _same(found[each.name], each):
             raise ProjectError("two different sources share a name", each.name, "give one of them name=")
         found[each.name] = each
+    return found
+
+
+def _with_references(sources: Sequence[Source]) -> list[Source]:
+    found: list[Source] = []
+    for each in sources:
+        found += _with_references([step.reference for step in each.cleaning if isinstance(step, Filling)])
+        found.append(each)
     return found
 
 
@@ -386,7 +405,7 @@ def plain(step: Any) -> Any:
         return [plain(value) for value in step]
     if isinstance(step, Source):
         # the same definition has the same name on every machine; what was read is named by its content
-        step = replace(step, path=Path(step.path).name)
+        step = replace(step, path=Path(step.path).name, contract=Path(step.contract).name)
     if hasattr(step, "__dataclass_fields__"):
         return {
             "step": type(step).__name__,
@@ -407,6 +426,8 @@ def described(step: System) -> list[str]:
             lines.append(
                 f"{shown_span(join.over_s)} before, {join.source.name} by {by or 'all'}: {', '.join(join.figures)}"
             )
+    open_ = [f"{name} = {shown(expr)}" for name, expr in step.features.items() if list(fitted_parts([expr]))]
+    lines += [f"fitted at build: {', '.join(open_)}"] if open_ else []
     lines.append(f"label {step.label.name} = {shown(step.label.value)}, known at {shown(step.label.known)}")
     lines.append(
         "acts " + ", ".join(f"{a} from {c:g}" for a, c in step.policy.cuts) + f", else {step.policy.otherwise}"

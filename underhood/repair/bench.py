@@ -20,8 +20,8 @@ from underhood.build.trainset import draw, open_training, settle_predicate
 from underhood.faults.kinds import Scene
 from underhood.faults.served import served_features
 from underhood.plan.changes import BUNDLE, INPUT, LABEL, RECOMPUTED, ROUTE, TRAINING_PARTS, Change, change_from
+from underhood.plan.exprs import Expr, is_denial, substitute, wrap
 from underhood.plan.exprs import col as column
-from underhood.plan.exprs import is_denial, substitute, wrap
 from underhood.plan.render import quoted, sql_value, to_sql
 from underhood.run.policy import with_cuts
 
@@ -98,9 +98,12 @@ def survey(scene: Scene) -> Ground:
 
 
 def swap(scene: Scene, ground: Ground, *changes: Change) -> Trial:
-    """The decisions made again with these parts swapped. Captured features are kept unless an input changes."""
-    features = _features(scene, changes)
-    model = _model(scene, changes)
+    """The decisions made again with these parts swapped.
+
+    Captured features are kept unless an input changes, or what was fitted for them.
+    """
+    model, exprs = _model(scene, changes)
+    features = _features(scene, changes, exprs)
     if model is None and features is None:
         score = ground.score
     else:
@@ -168,16 +171,18 @@ def _by_group(ground: Ground, gain: Array, known: Array) -> dict[str, dict[str, 
     return found
 
 
-def _model(scene: Scene, changes: Sequence[Change]) -> Model | None:
+def _model(scene: Scene, changes: Sequence[Change]) -> tuple[Model | None, Mapping[str, Expr]]:
+    """The other model, null if none, and the features that go with it."""
     for change in changes:
         if change.part == BUNDLE:
-            return load(scene.record, str(change.to)).model
+            other = load(scene.record, str(change.to))
+            return other.model, other.features
     own = [c for c in changes if c.part in TRAINING_PARTS]
-    return retrain(scene, own) if own else None
+    return retrain(scene, own) if own else (None, scene.bundle.features)
 
 
-def retrain(scene: Scene, changes: Sequence[Change]) -> Model:
-    """The bundle's model fitted again by its own recipe, with these changes to its training side."""
+def retrain(scene: Scene, changes: Sequence[Change]) -> tuple[Model, Mapping[str, Expr]]:
+    """The bundle's model, and its features, fitted again by its own recipe with these changes to its training side."""
     recipe = scene.bundle.made_from["recipe"]
     drawn = draw(
         scene.engine,
@@ -188,7 +193,7 @@ def retrain(scene: Scene, changes: Sequence[Change]) -> Model:
         changes=[*learned_with(scene), *changes],
     )
     open_training(scene.engine, scene.record, scene.bundle.made_from["training"])
-    return refit(drawn, scene.bundle.made_from["rung"], scene.plan)
+    return refit(drawn, scene.bundle.made_from["rung"], scene.plan), drawn.expressions
 
 
 def learned_with(scene: Scene) -> list[Change]:
@@ -196,11 +201,12 @@ def learned_with(scene: Scene) -> list[Change]:
     return [change_from(c) for c in scene.bundle.made_from["changes"]]
 
 
-def _features(scene: Scene, changes: Sequence[Change]) -> Frame | None:
-    """Features of all decisions with the inputs changed; null if no input changes."""
+def _features(scene: Scene, changes: Sequence[Change], exprs: Mapping[str, Expr]) -> Frame | None:
+    """Features of all decisions with the inputs changed, by `exprs`; null if nothing of that changes."""
     inputs = [c for c in changes if c.part == INPUT]
-    other = [c for c in changes if c.part == BUNDLE]
-    if not inputs and not other:
+    served = {name: expr.key() for name, expr in scene.bundle.features.items()}
+    is_same = served == {name: expr.key() for name, expr in exprs.items()}
+    if not inputs and is_same and not any(c.part == BUNDLE for c in changes):
         return None
     sql = "select * from decisions where status = 'ok'"
     if any(c.to == RECOMPUTED for c in inputs):
@@ -209,7 +215,6 @@ def _features(scene: Scene, changes: Sequence[Change]) -> Frame | None:
     replaced = ", ".join(_replaced(scene, c) for c in inputs)
     if replaced:
         sql = f"select * replace ({replaced}) from ({sql})"
-    exprs = load(scene.record, str(other[0].to)).features if other else scene.bundle.features
     rows = {name: column(f"row.{name}") for name in scene.bundle.inputs}
     made = ", ".join(f"{to_sql(substitute(e, rows))} as {quoted(n)}" for n, e in exprs.items())
     return scene.engine.frame(f"select {made} from ({sql}) order by id")

@@ -19,12 +19,14 @@ from underhood.build.bundle import Bundle
 from underhood.build.scorer import scorer
 from underhood.ground.errors import RequestError, UnderhoodError, nearest, raise_all
 from underhood.ground.records import Decision, Row, time_text
+from underhood.ground.records import as_time as as_time
 from underhood.plan.changes import INPUT
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import to_python
 from underhood.run.policy import Patched, actor
 
 Decide = Callable[..., Decision]
+Complete = Callable[[Row, datetime, str], Row]
 
 _MOST = sys.float_info.max
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -36,8 +38,11 @@ _NEEDS = {
 }
 
 
-def decider(bundle: Bundle, patches: Sequence[Patched] = ()) -> Decide:
+def decider(bundle: Bundle, patches: Sequence[Patched] = (), complete: Complete | None = None) -> Decide:
     """The bundle as one function `decide(row, key=..., asked_at=..., now=...) -> Decision`.
+
+    `complete(row, asked_at, key)` adds to a request what its joins bring, as `State` does;
+    the decision records the completed row.
 
     `row` maps every input to a value or null; `asked_at` and `now` are UTC. The
     decision's id is made of question, row and bundle, so that asking again gives
@@ -54,14 +59,16 @@ def decider(bundle: Bundle, patches: Sequence[Patched] = ()) -> Decide:
 
     def decide(row: Row, *, key: str = "", asked_at: str = "", now: datetime | None = None) -> Decision:
         began = perf_counter_ns()
+        moment = time_text(now or datetime.now(UTC))
+        asked = asked_at or moment
+        if complete is not None:
+            row = complete(row, _asked(asked), key)
         given = values_of(row)
         values, touched = repair(given)
         values["asked_at"] = _asked(asked_at) if asked_at else None
         features = features_of(values)
         score = score_of(features)
         answer = act(score, _view(given, features) if looks else features)
-        moment = time_text(now or datetime.now(UTC))
-        asked = asked_at or moment
         return Decision(
             id=decision_id(name, key, asked, row),
             key=key,
@@ -199,12 +206,6 @@ def _asked(text: str) -> datetime:
         return as_time(text)
     except (ValueError, TypeError) as error:
         raise RequestError(f"is {_short(text)}, needs {_NEEDS[TIME]}", "asked_at") from error
-
-
-def as_time(value: Any) -> datetime:
-    """A moment as naive UTC, from ISO 8601 text or a datetime. Raises ValueError or TypeError."""
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _short(value: Any) -> str:

@@ -6,13 +6,11 @@ The only file that names duckdb. What is computed here is kept in the record's
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -22,30 +20,27 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from underhood.ground.errors import SourceError, UnderhoodError, nearest, raise_all
-from underhood.plan.exprs import digest
-from underhood.plan.joins import Plan, Schema, asks_sql, settle, source_sql
+from underhood.ground.errors import ContractError, SourceError, UnderhoodError, nearest, raise_all
+from underhood.plan.exprs import Expr, digest
+from underhood.plan.joins import Plan, asks_sql, join_definition, join_sql, most_sql, settle, ways_of
+from underhood.plan.literals import DUCKDB
+from underhood.plan.opaque import opaque_steps
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import quoted, sql_value
+from underhood.plan.sources import Schema, Typed, is_rekeyed, key_sql, removed_sql, source_sql
 from underhood.plan.steps import Source, System, plain, sources_of
+from underhood.tables.batches import SQL_TYPES, batched, check_sql
+from underhood.tables.quarantine import hold
+from underhood.tables.text_files import EXACT, read_csv, unpacked
 
 Frame = Mapping[str, np.ndarray[Any, Any]]
 
 AT_ONCE = 4096  # rows
-EXACT = 2**53  # above it a float no longer tells two whole numbers apart
+REJECTED = "lines that do not fit"
 _TYPES = {"DOUBLE": NUMBER, "BOOLEAN": FLAG, "VARCHAR": TEXT, "TIMESTAMP": TIME}
-_WHOLE = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-)
-_CACHE_VERSION = 2
+_IN_BATCHES: Any = {"type": "arrow", "null_handling": "special"}
+_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_CACHE_VERSION = 3
 
 
 class Engine:
@@ -57,6 +52,7 @@ class Engine:
 
     def __init__(self, memory_mb: int = 1200, threads: int | None = None) -> None:
         self._spill = tempfile.mkdtemp(prefix="underhood-")
+        self._learned: set[str] = set()
         self._con = duckdb.connect(
             config={
                 "memory_limit": f"{memory_mb}MB",
@@ -67,6 +63,11 @@ class Engine:
         )
         self.run("set TimeZone = 'UTC'")
         self.run("set enable_progress_bar = false")  # it would write into --json
+
+    @property
+    def scratch(self) -> Path:
+        """A folder of its own, which goes with the engine."""
+        return Path(self._spill)
 
     def __enter__(self) -> Engine:
         return self
@@ -82,16 +83,41 @@ class Engine:
         shutil.rmtree(self._spill, ignore_errors=True)
 
     def run(self, sql: str) -> None:
-        """Runs a statement that returns nothing."""
-        self._con.execute(sql).fetchall()
+        """Runs a statement that returns nothing. Raises SourceError if a file that it reads is gone or damaged."""
+        self.rows(sql)
+
+    def attempt(self, sql: str) -> str:
+        """Runs a statement; what went wrong in one line, or an empty text. For files, which may be anything."""
+        try:
+            self.run(sql)
+        except duckdb.Error as error:
+            lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+            told = lines[0].partition("Error: ")[2] or lines[0]
+            why = next(
+                (line for line in lines[1:] if not line.startswith(("Original Line", "Possible", "*", "LINE"))), ""
+            )
+            return " ".join(f"{told} {why}".split())[:300]
+        return ""
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A second connection to the same tables and views, for reading a stream while the engine does other work."""
         return self._con.cursor()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        found: list[tuple[Any, ...]] = self._con.execute(sql).fetchall()
+        """All rows of a query. Raises SourceError if a file that it reads is gone or damaged."""
+        try:
+            found: list[tuple[Any, ...]] = self._con.execute(sql).fetchall()
+        except duckdb.IOException as error:
+            first = str(error).strip().splitlines()[0]
+            raise SourceError(f"cannot be read any more: {first}", "", "see whether the file is still there") from error
+        except (duckdb.InvalidInputException, ImportError) as error:
+            if "pytz" not in str(error):
+                raise
+            # moments with a time zone need a package that Arrow does without
+            if hasattr(self._con, "abort"):
+                self._con.abort()
+            columns = [column.to_pylist() for column in self.table(sql).columns]
+            return list(zip(*columns, strict=True))
         return found
 
     def table(self, sql: str) -> pa.Table:
@@ -102,6 +128,13 @@ class Engine:
         """A query's result by column: numbers and flags as floats (null is NaN), texts and times as objects."""
         table = self.table(sql)
         return {name: _array(table.column(name)) for name in table.column_names}
+
+    def arrays(self, sql: str) -> Frame:
+        """A query's columns of doubles (null is NaN) and texts (null is None), without pyarrow, which loads pandas."""
+        found = self._con.execute(sql).fetchnumpy()
+        return {
+            name: np.ma.filled(values, None if values.dtype == object else np.nan) for name, values in found.items()
+        }
 
     def dicts(self, sql: str) -> list[dict[str, Any]]:
         """A query's rows as dictionaries of Python values."""
@@ -127,6 +160,41 @@ class Engine:
         """Names an Arrow table."""
         self._con.register(name, table)
 
+    def adopt(self, name: str, what: Any, shown: str = "") -> None:
+        """Names a frame of another library (by its Arrow stream), a mapping of columns, rows, or an Arrow file's path.
+
+        `shown` is what errors call it.
+
+        Raises SourceError if it has no such form.
+        """
+        try:
+            if isinstance(what, Path):
+                table = pa.ipc.open_file(what).read_all() if _is_arrow(what) else pa.ipc.open_stream(what).read_all()
+            else:
+                table = pa.Table.from_pylist(what) if isinstance(what, list) else pa.table(what)
+            index = [n for n in table.column_names if n.startswith("__index_level_")]  # pandas' row numbers
+            table = table.drop_columns(index)
+            taken: Counter[str] = Counter()
+            names = []
+            for each in table.column_names:
+                names.append(f"{each}_{taken[each.casefold()]}" if taken[each.casefold()] else each)
+                taken[each.casefold()] += 1
+            self.register(name, table.rename_columns(names))
+            self.rows(f"select * from {quoted(name)} limit 0")
+        except (pa.ArrowException, duckdb.Error, TypeError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            hint = "give each column one type and one name"
+            raise SourceError(f"is no table: {first}", shown or name, hint) from error
+
+    def learn(self, exprs: Iterable[Expr]) -> None:
+        """Makes the opaque steps of settled expressions callable, in batches. Raises ProjectError for wrong SQL."""
+        exprs = check_sql(exprs, self.attempt)
+        for name, step in opaque_steps(exprs).items():
+            if name not in self._learned:
+                self._learned.add(name)
+                takes, gives = [SQL_TYPES[k] for k in step.args[0][3]], SQL_TYPES[step.args[0][1]]
+                self._con.create_function(name, batched(step), takes, gives, **_IN_BATCHES)
+
     def texts(self, name: str, column: str, values: Sequence[str]) -> None:
         """Names a table of one column of texts and their `rank`, from 0, in the order given."""
         made = {column: pa.array(list(values), pa.string()), "rank": pa.array(range(len(values)), pa.int64())}
@@ -136,6 +204,11 @@ class Engine:
         """Column names and kernel types of a query over cached tables; hidden columns are left out."""
         described = self.rows(f"describe {sql}")
         return {row[0]: _TYPES[row[1]] for row in described if not row[0].startswith("__") and row[1] in _TYPES}
+
+
+def _is_arrow(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6) == b"ARROW1"
 
 
 def _array(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
@@ -167,10 +240,40 @@ def read_plan(engine: Engine, system: System, folder: Path, record: Path) -> Pla
         except SourceError as error:
             errors.append(error)
     raise_all(errors)
+    for name, source in sources_of(system.asks).items():
+        try:
+            hold(engine, source, raw[name], folder, record)
+        except ContractError as error:
+            errors.append(error)
+    raise_all(errors)
     plan = settle(system, raw)
-    for name, each in plan.sources.items():
-        engine.view(name, source_sql(each, quoted(f"raw {name}")))
+    derived = [expr for each in plan.sources.values() for expr in each.columns.values()]
+    engine.learn([*derived, *plan.features.values(), plan.label])
+    for each in plan.sources.values():
+        _clean(engine, each, record)
     return plan
+
+
+def _clean(engine: Engine, source: Typed, record: Path) -> None:
+    """Names the cleaned source as a view, and what cleaning set aside as the view "removed <source>"."""
+    name, raw = source.source.name, quoted(f"raw {source.source.name}")
+    sql = source_sql(source, raw)
+    if source.is_plain:
+        engine.view(name, sql)
+        return
+    made_of = [sql, *engine.rows("select sql from duckdb_views() where view_name like 'raw %' order by 1")]
+    cache = record / "cache" / f"{name}-cleaned-{digest(made_of)}.parquet"
+    if not cache.exists():
+        part = cache.with_suffix(f".{os.getpid()}.part")
+        try:
+            engine.run(f"copy ({sql}) to {sql_value(str(part))} (format parquet)")
+            _unique(engine, source.source, part)
+            os.replace(part, cache)
+        finally:
+            part.unlink(missing_ok=True)
+    engine.view(name, f"select * from read_parquet({sql_value(str(cache))})")
+    if source.has_row_steps:
+        engine.view(f"removed {name}", removed_sql(source, raw))
 
 
 def _import(engine: Engine, source: Source, folder: Path, record: Path) -> Schema:
@@ -180,7 +283,8 @@ def _import(engine: Engine, source: Source, folder: Path, record: Path) -> Schem
         raise SourceError("there is no such file", str(path), nearest(path.name, there))
     with path.open("rb") as file:
         content = file_digest(file, "sha256").hexdigest()
-    cache = record / "cache" / f"{source.name}-{digest([content, source.nulls, source.key, _CACHE_VERSION])}.parquet"
+    made_of = [content, source.nulls, source.key, _CACHE_VERSION, *(["keys later"] if is_rekeyed(source) else [])]
+    cache = record / "cache" / f"{source.name}-{digest(made_of)}.parquet"
     if not cache.exists():
         _convert(engine, source, path, cache)
     sql = f"select * from read_parquet({sql_value(str(cache))})"
@@ -193,10 +297,7 @@ def _convert(engine: Engine, source: Source, path: Path, cache: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
         reader = '"as read"'
         try:
-            table = _unzipped(path, Path(scratch))
-            columns = _read(engine, reader, source, table)
-            if table.suffix != ".parquet":
-                _check_text(engine, reader, table, path, [name for name, _ in columns])
+            columns = _read(engine, "as read", source, path, Path(scratch))
             taken = [name for name, _ in columns if name.casefold() in ("__row", "__key")]
             if taken:
                 raise SourceError("the name is taken", f"{source.name}.{taken[0]}", "rename it in the file")
@@ -204,8 +305,8 @@ def _convert(engine: Engine, source: Source, path: Path, cache: Path) -> None:
             if missing:
                 raise SourceError(f"has no key column {missing[0]!r}", source.name, nearest(missing[0], dict(columns)))
             casts = ", ".join(_cast(engine, reader, name, kind) for name, kind in columns)
-            parts = ", ".join(f"coalesce({quoted(k)}::VARCHAR, '')" for k in source.key)
-            key = f"concat_ws('|', {parts})" if source.key else "__row::VARCHAR"
+            parts = [f"coalesce({quoted(k)}::VARCHAR, '')" for k in source.key]
+            key = key_sql(parts) if parts else "__row::VARCHAR"
             numbered = f"select row_number() over () as __row, * from {reader}"
             made = Path(scratch) / "made.parquet"
             engine.run(
@@ -221,86 +322,25 @@ def _convert(engine: Engine, source: Source, path: Path, cache: Path) -> None:
             ) from error
         finally:
             engine.run(f"drop table if exists {reader}")
-        _unique(engine, source, made)
+        if not is_rekeyed(source):
+            _unique(engine, source, made)
         os.replace(made, cache)
 
 
-def _read(engine: Engine, reader: str, source: Source, table: Path) -> list[tuple[str, str]]:
-    """Reads a file into the temporary table `reader`; its columns with DuckDB's types."""
-
-    def read(as_text: Sequence[str]) -> list[tuple[str, str]]:
-        engine.run(f"create or replace temp table {reader} as select * from {_reader(source, table, as_text)}")
-        return [(row[0], row[1]) for row in engine.rows(f"describe {reader}")]
-
-    columns = read([])
+def _read(engine: Engine, reader: str, source: Source, path: Path, scratch: Path) -> list[tuple[str, str]]:
+    """Reads a file into the table `reader`; its columns with DuckDB's types. Raises SourceError if a line is odd."""
+    table = unpacked(path, scratch)
     if table.suffix == ".parquet":
-        return columns
-    # DuckDB before 2.0 reads whole numbers of 19 digits and more as floats, which makes different ids one.
-    rounded = [
-        name
-        for name, kind in columns
-        if kind == "DOUBLE"
-        and engine.rows(f"select max(abs({quoted(name)})) > {EXACT} from {reader} where isfinite({quoted(name)})")[0][0]
-    ]
-    if not rounded:
-        return columns
-    read(rounded)
-    whole = [
-        name
-        for name in rounded
-        if engine.rows(f"select bool_and(regexp_full_match({quoted(name)}, '[+-]?[0-9]+')) from {reader}")[0][0]
-    ]
-    return read(whole)
-
-
-def _check_text(engine: Engine, reader: str, table: Path, path: Path, columns: Sequence[str]) -> None:
-    """Raises SourceError if a CSV has no rows, or if its rows do not have the columns of its header."""
-    if not engine.rows(f"select count(*) from {reader}")[0][0]:
+        engine.run(f"create or replace table {quoted(reader)} as select * from read_parquet({sql_value(str(table))})")
+        return [(row[0], row[1]) for row in engine.rows(f"describe {quoted(reader)}")]
+    read = read_csv(engine, reader, REJECTED, table, scratch, nulls=source.nulls, shown=str(path))
+    if read.rejected:
+        line, text, why = engine.rows(f"select line, text, why from {quoted(REJECTED)} order by line limit 1")[0]
+        hint = "correct that line: a text that holds the separator needs quotes"
+        raise SourceError(read.complaint(line, text, why), str(path), hint)
+    if not engine.rows(f"select count(*) from {quoted(reader)}")[0][0]:
         raise SourceError("has no rows", str(path), "see whether whoever writes it had ended")
-    separator = next((s for s in ",;\t|" if s in columns[0]), "")
-    if len(columns) > 1 or not separator:
-        return
-    with table.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = csv.reader(file, delimiter=separator)
-        n = len(next(lines))
-        odd = next(((lines.line_num, len(values)) for values in lines if len(values) not in (0, n)), None)
-    if odd:
-        raise SourceError(
-            f"line {odd[0]} has {odd[1]} values, the header names {n} columns",
-            str(path),
-            "correct that line: a text that holds the separator needs quotes",
-        )
-
-
-def _unzipped(path: Path, scratch: Path) -> Path:
-    if path.suffix != ".zip":
-        return path
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # macOS adds a shadow "__MACOSX/._name" to each file
-            members = [
-                m for m in archive.namelist() if m.endswith((".csv", ".parquet")) and not m.startswith("__MACOSX/")
-            ]
-            if len(members) != 1:
-                raise SourceError(f"holds {len(members)} tables, not one", str(path), "unzip it and name the file")
-            # extract by our own name: a member's name may point outside the folder
-            target = scratch / f"member{Path(members[0]).suffix}"
-            with archive.open(members[0]) as packed, target.open("wb") as plain_file:
-                shutil.copyfileobj(packed, plain_file)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise SourceError("is not a zip file, or is damaged", str(path), "fetch it again") from error
-    except (RuntimeError, NotImplementedError) as error:
-        raise SourceError(f"cannot be unzipped: {error}", str(path), "unzip it and name the file") from error
-    return target
-
-
-def _reader(source: Source, path: Path, as_text: Sequence[str]) -> str:
-    if path.suffix == ".parquet":
-        return f"read_parquet({sql_value(str(path))})"
-    nulls = ", ".join(sql_value(n) for n in ("", *source.nulls))
-    types = "".join(f", {sql_value(c)}: 'VARCHAR'" for c in as_text)
-    typed = f", types = {{{types[2:]}}}" if types else ""
-    return f"read_csv({sql_value(str(path))}, nullstr = [{nulls}], sample_size = -1{typed})"
+    return list(read.columns)
 
 
 def _cast(engine: Engine, reader: str, name: str, kind: str) -> str:
@@ -339,26 +379,54 @@ def _unique(engine: Engine, source: Source, made: Path) -> None:
 def read_asks(engine: Engine, plan: Plan, record: Path) -> Path:
     """The table of questions with joins, facts and label, as a cached Parquet file and as the view `asks`.
 
-    One row for each row of the asked source, in order of asked_at. Raises
-    SourceError if a join lost or added a row.
+    One row for each row of the asked source, in order of asked_at. What each join
+    adds is cached by itself: a changed definition makes only what it changes anew.
+    Raises SourceError if a join lost or added a row.
     """
-    asked = plan.system.asks.source.name
-    files = [row[0] for row in engine.rows("select sql from duckdb_views() where view_name like 'raw %' order by 1")]
-    made_of = [plain(plan.system.asks), plain(plan.system.label), files, asks_sql(plan), _CACHE_VERSION]
+    n_rows = engine.rows(f"select count(*) from {quoted(plan.system.asks.source.name)}")[0][0]
+    views = dict(engine.rows("select view_name, sql from duckdb_views() where view_name like 'raw %' order by 1"))
+    made_of = [plain(plan.system.asks), plain(plan.system.label), [*views.values()], asks_sql(plan), _CACHE_VERSION]
     cache = record / "cache" / f"asks-{digest(made_of)}.parquet"
     if not cache.exists():
-        part = cache.with_suffix(f".{os.getpid()}.part")
-        try:
-            engine.run(f"copy ({asks_sql(plan)}) to {sql_value(str(part))} (format parquet)")
-            before = engine.rows(f"select count(*) from {quoted(asked)}")[0][0]
-            after = engine.rows(f"select count(*) from read_parquet({sql_value(str(part))})")[0][0]
-            if before != after:
-                raise SourceError(f"{before:,} rows went in, {after:,} came out of the joins", asked)
-            os.replace(part, cache)
-        finally:
-            part.unlink(missing_ok=True)
+        made: dict[int, str] = {}
+        ways = ways_of(plan, DUCKDB, rows_per_key(engine, plan))
+        for n, join in enumerate(plan.system.asks.joins, 1):
+            sql = join_sql(plan, n, made, ways)
+            files = _files_of(plan, [plan.system.asks.source.name, join.source.name], views)
+            added = record / "cache" / f"join-{digest([join_definition(plan, n), files, sql, _CACHE_VERSION])}.parquet"
+            _keep(engine, sql, added, n_rows, join.source.name)
+            made[n] = f"read_parquet({sql_value(str(added))})"
+        _keep(engine, asks_sql(plan, made=made), cache, n_rows, plan.system.asks.source.name)
     engine.view("asks", f"select * from read_parquet({sql_value(str(cache))})")
     return cache
+
+
+def rows_per_key(engine: Engine, plan: Plan) -> dict[int, int]:
+    """How many rows the most frequent key of each join has, by the join's place from 1: it decides how to join."""
+    joins = range(1, len(plan.system.asks.joins) + 1)
+    return {n: engine.rows(most_sql(plan, n))[0][0] or 0 for n in joins}
+
+
+def _files_of(plan: Plan, names: Sequence[str], views: Mapping[str, str]) -> list[str]:
+    """What was read for these sources; a source that is cleaned by looking at others counts as made of all."""
+    if all(plan.sources[name].is_plain for name in names):
+        return [views[f"raw {name}"] for name in names]
+    return [*views.values()]
+
+
+def _keep(engine: Engine, sql: str, cache: Path, n_rows: int, where: str) -> None:
+    """Writes a query's result if it is not there yet. Raises SourceError if it has not the rows that it must have."""
+    if cache.exists():
+        return
+    part = cache.with_suffix(f".{os.getpid()}.part")
+    try:
+        engine.run(f"copy ({sql}) to {sql_value(str(part))} (format parquet)")
+        after = engine.rows(f"select count(*) from read_parquet({sql_value(str(part))})")[0][0]
+        if n_rows != after:
+            raise SourceError(f"{n_rows:,} rows went in, {after:,} came out of the joins", where)
+        os.replace(part, cache)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def stream_rows(

@@ -1,4 +1,4 @@
-"""Equal everywhere, or refused: every definition on sampled and on edge rows, as SQL and as the Python function.
+"""Equal everywhere, or refused: every definition on sampled and on edge rows, on each engine and in Python.
 
 The edge rows are made from the inputs' types: each input takes each edge value of
 its type in some sampled row, and more rows mix several. Compared with 1e-12
@@ -16,10 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from underhood.ground.errors import ParityError
-from underhood.plan.exprs import Expr
+from underhood.plan.exprs import Expr, columns_of
+from underhood.plan.joins import Plan
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
-from underhood.plan.render import Compiled, quoted, to_python, to_sql
+from underhood.plan.render import DUCKDB, SPARK, Compiled, quoted, to_python, to_sql
+from underhood.plan.steps import ASKED_AT
 from underhood.tables.local import Engine
+from underhood.tables.spark import values_on_spark
 
 RELATIVE = 1e-12
 
@@ -85,11 +88,12 @@ _ARROW = {NUMBER: pa.float64(), FLAG: pa.bool_(), TEXT: pa.string(), TIME: pa.ti
 
 @dataclass(frozen=True)
 class Parity:
-    """How many rows and definitions were compared, and the rows on which they differ."""
+    """How many rows and definitions were compared with Python, on which engines, and the rows that differ."""
 
     n_rows: int
     n_definitions: int
     differing: tuple[Mapping[str, Any], ...]
+    engines: tuple[str, ...] = (DUCKDB,)
 
 
 def compare_renderings(
@@ -99,44 +103,73 @@ def compare_renderings(
     sampled: Sequence[Mapping[str, Any]],
     *,
     seed: int = 1,
+    n_mixed: int = 500,
+    spark: Any = None,
 ) -> Parity:
-    """Values of `outputs` on sampled rows and on edge rows made from them, in both renderings.
+    """Values of `outputs` on sampled rows and on edge rows: each engine's with Python's.
 
-    A differing row tells the definition, the row, and both values.
+    `spark` is a Spark session, if Spark is to be asked too. `n_mixed` edge rows mix
+    several edge values. A differing row tells the definition, the engine, the row,
+    what of it was read, and both values.
     """
-    rows = [*sampled, *edge_rows(inputs, sampled, seed)]
+    rows = [*sampled, *edge_rows(inputs, sampled, seed, n_mixed)]
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in inputs.items()])
     table = pa.Table.from_pylist([dict(r) for r in rows], schema=schema)
-    engine.register("parity rows", table.append_column("__n", pa.array(range(len(rows)), pa.int64())))
-    columns = ", ".join(f"{to_sql(expr)} as {quoted(name)}" for name, expr in outputs.items())
-    by_sql = engine.dicts(f'select {columns} from "parity rows" order by __n')
     compiled = to_python(outputs)
+    rows = table.to_pylist()
+    by_python = [_computed(compiled, row) for row in rows]
+    made = {DUCKDB: _by_duckdb(engine, outputs, table)}
+    if spark is not None:
+        made[SPARK] = values_on_spark(spark, outputs, inputs, table)
     differing = []
-    for row, sql in zip(table.select(list(inputs)).to_pylist(), by_sql, strict=True):
-        python = _computed(compiled, row)
-        differing += [
-            {"definition": name, "sql": sql[name], "python": python[name], "row": row}
-            for name in outputs
-            if not same(sql[name], python[name])
-        ]
-    return Parity(len(rows), len(outputs), tuple(differing))
+    for name in outputs:
+        ours = [values[name] for values in by_python]
+        for which, values in made.items():
+            theirs = values.column(name).to_pylist()
+            if theirs != ours:
+                unlike = [n for n in range(len(rows)) if not same(theirs[n], ours[n])]
+                differing += [_difference(name, which, theirs[n], ours[n], rows[n], outputs[name]) for n in unlike]
+    return Parity(len(rows), len(outputs), tuple(differing), tuple(made))
+
+
+def compare_plan(engine: Engine, plan: Plan, *, n_sampled: int = 1000, n_mixed: int = 500, spark: Any = None) -> Parity:
+    """The features of a plan on `n_sampled` rows of its questions and on edge rows. Needs the view `asks`."""
+    inputs = {**plan.inputs, ASKED_AT: TIME}
+    every = max(1, engine.rows("select count(*) from asks")[0][0] // n_sampled)
+    columns = ", ".join(quoted(c) for c in inputs)
+    sampled = engine.dicts(f"select {columns} from asks where __row % {every} = 0 limit {n_sampled}")
+    return compare_renderings(engine, plan.features, inputs, sampled, n_mixed=n_mixed, spark=spark)
+
+
+def _difference(name: str, engine: str, sql: Any, python: Any, row: Mapping[str, Any], expr: Expr) -> Mapping[str, Any]:
+    reads = {column: row[column] for column in sorted(columns_of(expr))}
+    return {"definition": name, "engine": engine, "sql": sql, "python": python, "row": row, "reads": reads}
+
+
+def _by_duckdb(engine: Engine, outputs: Mapping[str, Expr], table: pa.Table) -> pa.Table:
+    engine.register("parity rows", table.append_column("__n", pa.array(range(table.num_rows), pa.int64())))
+    engine.learn(outputs.values())
+    columns = ", ".join(f"{to_sql(expr)} as {quoted(name)}" for name, expr in outputs.items())
+    return engine.table(f'select {columns} from "parity rows" order by __n')
 
 
 def _computed(compiled: Compiled, row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return compiled(row)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        hint = "nothing may raise on data: report the operation"
-        raise ParityError(
-            f"Python raises {error!r}, SQL gives a value, for {_short(row)}", "definitions", hint
-        ) from error
+        hint = "nothing may raise on data: mend the opaque step, or report the operation"
+        raise ParityError(f"Python raises {error!r} for {_short(row)}", "definitions", hint) from error
+
+
+_NAMES = {DUCKDB: "SQL", SPARK: "Spark"}
 
 
 def require(parity: Parity) -> None:
     """Raises ParityError that shows the first differing rows; nothing if there is none."""
     if parity.differing:
         shown = [
-            f"{d['definition']}: {d['sql']!r} in SQL, {d['python']!r} in Python, for {_short(d['row'])}"
+            f"{d['definition']}: {d['sql']!r} in {_NAMES[d['engine']]}, {d['python']!r} in Python, "
+            f"for {_short(d['row'])}"
             for d in parity.differing[:3]
         ]
         raise ParityError(
@@ -153,15 +186,17 @@ def same(first: Any, second: Any) -> bool:
     return bool(first == second or abs(first - second) <= RELATIVE * max(abs(first), abs(second)))
 
 
-def edge_rows(inputs: Mapping[str, str], sampled: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Rows that hold every edge value of every input, and mixtures of them."""
+def edge_rows(
+    inputs: Mapping[str, str], sampled: Sequence[Mapping[str, Any]], seed: int, n_mixed: int = 500
+) -> list[dict[str, Any]]:
+    """Rows that hold every edge value of every input, and `n_mixed` mixtures of them."""
     random = Random(seed)
     empty: dict[str, Any] = dict.fromkeys(inputs)
     base = [{n: row[n] for n in inputs} for row in sampled] or [empty]
     rows = [empty]
     for name, kind in inputs.items():
         rows += [{**random.choice(base), name: edge} for edge in EDGES[kind]]
-    for _ in range(500):
+    for _ in range(n_mixed):
         row = dict(random.choice(base))
         for name in random.sample(list(inputs), k=max(1, len(inputs) // 3)):
             row[name] = random.choice(EDGES[inputs[name]])
