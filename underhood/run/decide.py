@@ -20,6 +20,7 @@ from underhood.build.scorer import scorer
 from underhood.ground.errors import RequestError, UnderhoodError, nearest, raise_all
 from underhood.ground.records import Decision, Row, time_text
 from underhood.plan.changes import INPUT
+from underhood.plan.exprs import Expr
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import to_python
 from underhood.run.policy import Patched, actor
@@ -107,7 +108,13 @@ def _reader(bundle: Bundle) -> Callable[[Row], dict[str, Any]]:
 def _repairer(patches: Sequence[Patched]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tuple[str, ...]]]:
     """Input patches as one function: values in, repaired values and the names of the patches that acted out."""
     repairs = [
-        (p.name, p.change.name, p.change.to, None if p.change.where is None else to_python({"holds": p.change.where}))
+        (
+            p.name,
+            p.change.name,
+            p.change.to,
+            to_python({"value": p.change.to}) if isinstance(p.change.to, Expr) else None,
+            None if p.change.where is None else to_python({"holds": p.change.where}),
+        )
         for p in patches
         if p.change.part == INPUT
     ]
@@ -115,9 +122,9 @@ def _repairer(patches: Sequence[Patched]) -> Callable[[dict[str, Any]], tuple[di
     def repair(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         values, touched = dict(given), []
         view = _view(given, {}) if repairs else {}
-        for patch, column, to, holds in repairs:
+        for patch, column, to, made, holds in repairs:
             if holds is None or holds(view)["holds"]:
-                values[column] = to
+                values[column] = to if made is None else made(view)["value"]
                 touched.append(patch)
         return values, tuple(touched)
 
