@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests import world
+from underhood.build.trainset import settle_value
 from underhood.faults import KINDS
 from underhood.faults.feeds import inject_missing
 from underhood.faults.kinds import Suspect
 from underhood.faults.labels import inject_definition
 from underhood.faults.served import inject_model, inject_skew, inject_threshold
 from underhood.faults.training import inject_gap
+from underhood.faults.values import inject_swap, inject_value
 from underhood.ground.errors import ComplaintError
 from underhood.plan.changes import Change
-from underhood.plan.exprs import col, shown
+from underhood.plan.exprs import Expr, col, shown
+from underhood.plan.exprs import when as uh_when
 from underhood.repair import workbench as uh
 from underhood.repair.cases import read_case
 from underhood.repair.causes import Cause, Diagnosis, _verdict, diagnosis_json
 from underhood.repair.complaint import Complaint, parse_email
 from underhood.repair.workbench import Workbench
+from underhood.run.decide import decider
 
 Own = Callable[[Path], Path]
 
@@ -81,7 +86,7 @@ def served_faults(project: Path) -> dict[str, tuple[Change, ...]]:
     return {
         "wrong model": inject_model(oldest),
         "wrong threshold": (*inject_threshold("call", 0.99), *inject_threshold("text", 0.985)),
-        "skew": inject_skew("ice", 0.0),
+        "skew": inject_skew("ice", (col("row.ice") * 0.5 + col("row.jam")).sqrt()),
         "missing feed": inject_missing(["jam", "ice"]),
     }
 
@@ -89,7 +94,7 @@ def served_faults(project: Path) -> dict[str, tuple[Change, ...]]:
 @pytest.mark.parametrize("kind", ["wrong model", "wrong threshold", "skew", "missing feed"])
 def test_a_fault_of_the_serving_side_is_the_top_suspect(kind: str, right_built: Path, own: Own) -> None:
     project = own(right_built)
-    changes = served_faults(project)[kind]
+    changes = settled(project, served_faults(project)[kind])
     world.drill(project, changes)
     found = diagnosed_in(project)
 
@@ -125,10 +130,75 @@ def test_a_cohort_that_training_never_saw_is_the_top_suspect(right_built: Path, 
     assert [str(u).split(" where ")[0] for u in found.causes[0].suspect.undo] == ["action desk"]
 
 
+def value_faults() -> dict[str, tuple[tuple[Change, ...], dict[str, object]]]:
+    kg, jam, ice = col("row.kg"), col("row.jam"), col("row.ice")
+    upper = {d: d.upper() + " " for d in world.DISTRICTS}
+    named = {d: f"zone {n}" for n, d in enumerate(world.DISTRICTS)}
+    one = dict.fromkeys(world.DISTRICTS[:2], "elsewhere")
+    district = col("row.district")
+    return {
+        "unit change": (inject_value("ice", ice * 100), {"factor": 100.0}),
+        "shift": (inject_value("jam", jam + 20), {"shift": 20.0}),
+        "sentinel fill": (inject_value("ice", -1.0), {"value": -1.0}),
+        "clipped": (inject_value("ice", uh_when(ice > 4, 4.0, ice)), {"at": 4.0}),
+        "precision loss": (inject_value("jam", (jam / 10).floor() * 10), {"step": 10.0}),
+        "column swap": (inject_swap("jam", "ice"), {"columns": ["jam", "ice"]}),
+        "upstream change": (inject_value("jam", (jam + 1).ln()), {"way": "rises"}),
+        "category spelling": (inject_value("district", district.map(upper)), {}),
+        "category rename": (inject_value("district", district.map(named)), {"levels": named}),
+        "category merge": (inject_value("district", district.map(one).fill(district)), {"levels": one}),
+        "unit change, two parameters": (inject_value("kg", kg * 2.2046 + 1), {"factor": 2.2046, "offset": 1.0}),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drilled", value_faults())
+def test_a_value_that_is_served_changed_is_told_with_its_parameters_and_cohort(
+    drilled: str, right_built: Path, own: Own
+) -> None:
+    changes, parameters = value_faults()[drilled]
+    project = own(right_built)
+    world.drill(project, settled(project, changes))
+    with world.open_shop(project) as bench:
+        case = uh.open_case(bench, "All of it was wrong that day.", where=f"day = '{world.EVENT}'")
+        found = uh.diagnose_case(bench, case.number)
+
+    suspect = found.causes[0].suspect
+    assert kinds(found) == [drilled.partition(",")[0]]
+    assert parameters.items() <= suspect.parameters.items()
+    assert suspect.since.startswith(world.EVENT)
+    assert f"from {world.EVENT}" in suspect.says
+    assert found.causes[0].trial is not None
+    assert is_restored(project, found)
+
+
+def settled(project: Path, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    with world.open_shop(project) as bench:
+        return tuple(
+            replace(c, to=settle_value(bench.plan, c.name, c.to)) if isinstance(c.to, Expr) else c for c in changes
+        )
+
+
+def is_restored(project: Path, found: Diagnosis) -> bool:
+    """Whether undoing it on the bench gives every decision the action that it would have had."""
+    with world.open_shop(project) as bench:
+        assert bench.n_decisions
+        decide, changed = decider(uh.deployed(bench)), 0
+        trial = found.causes[0].trial
+        assert trial is not None
+        rows = bench.engine.dicts("select key, id from decisions order by id")
+        asks = {r["key"]: r for r in bench.engine.dicts("select * from asks")}
+        for row, action in zip(rows, trial.action, strict=True):
+            ask = {n: asks[row["key"]][n] for n in bench.plan.inputs}
+            changed += decide(ask, asked_at=str(asks[row["key"]]["asked_at"])).action != action
+        return changed == 0
+
+
 def test_every_kind_of_fault_in_the_catalogue_has_a_drill_here() -> None:
     drilled = {"wrong model", "wrong threshold", "skew", "missing feed", "label definition", "training gap"}
+    drilled |= {name.partition(",")[0] for name in value_faults()}
 
-    assert {k.name for k in KINDS} == drilled
+    assert {k.name for k in KINDS} - drilled == {"time zone", "clock skew", "stale feature"}
 
 
 def test_bad_luck_is_called_so_and_the_neighbourhood_is_calibrated(right_bench: Workbench) -> None:

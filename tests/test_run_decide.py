@@ -16,7 +16,7 @@ from tests import world
 from underhood.build.bundle import Bundle, load
 from underhood.ground.errors import RequestError
 from underhood.plan.changes import INPUT, ROUTE, THRESHOLD, Change
-from underhood.plan.exprs import col
+from underhood.plan.exprs import Expr, col, lit
 from underhood.repair import workbench as uh
 from underhood.run.decide import decider
 from underhood.run.policy import Patched
@@ -187,6 +187,16 @@ def test_an_input_patch_may_look_at_a_whole_number_or_a_time(bundle: Bundle) -> 
     decide = decider(bundle, [Patched("late", late)])
 
     assert decide({**ROW, "pieces": 2}, **ASKED).patches == ("late",)
+
+
+def test_an_input_patch_may_compute_the_value_and_begin_at_a_moment(bundle: Bundle) -> None:
+    hundredth = Expr("div", (col("row.jam"), lit(100.0)))
+    decide = decider(
+        bundle, [Patched("cents", Change(INPUT, "jam", hundredth, col("asked_at") >= datetime(2024, 3, 12)))]
+    )
+
+    assert decide({**ROW, "jam": 4200.0}, **ASKED).features["jam"] == 42.0
+    assert decide({**ROW, "jam": 4200.0}, key="a", asked_at="2020-01-01T00:00:00").patches == ()
 
 
 def test_a_route_may_look_at_a_whole_number_or_a_time(bundle: Bundle) -> None:

@@ -25,6 +25,8 @@ from underhood.build.builds import build
 from underhood.build.bundle import Bundle, load
 from underhood.ground.records import Decision, Row
 from underhood.plan.changes import BUNDLE, INPUT, LABEL, THRESHOLD, Change
+from underhood.plan.exprs import wrap
+from underhood.plan.render import to_python
 from underhood.record.log import Log
 from underhood.repair import workbench as uh
 from underhood.repair.complaint import Complaint, parse_email
@@ -248,11 +250,12 @@ def drill(project: Path, changes: Sequence[Change], day: str = EVENT) -> None:
 def _faulty(bench: Workbench, bundle: Bundle, changes: Sequence[Change]) -> Decide:
     other = [str(c.to) for c in changes if c.part == BUNDLE]
     moved = [Patched("drill", c) for c in changes if c.part == THRESHOLD]
-    served = {c.name: c.to for c in changes if c.part == INPUT}
+    served = [(c, to_python({"to": wrap(c.to)})) for c in changes if c.part == INPUT]
     decide = decider(load(bench.record, other[0]) if other else bundle, moved)
 
     def faulty(row: Row, *, key: str, asked_at: str, now: datetime) -> Decision:
-        given = {**row, **served}
+        view = {f"row.{name}": value for name, value in row.items()}
+        given = {**row, **{c.name: to(view)["to"] for c, to in served}}
         made = decide(given, key=key, asked_at=asked_at, now=now)
         return replace(made, id=decision_id(bundle.name, key, asked_at, given), bundle=bundle.name, patches=())
 

@@ -155,6 +155,14 @@ def settle_predicate(plan: Plan, where: Expr) -> Expr:
     return settled
 
 
+def settle_value(plan: Plan, column: str, value: Expr) -> Expr:
+    """What an input is set to, over `row.…`, settled by type. Raises ProjectError if it is not of the input's type."""
+    settled, kind = typed(value, view_schema(plan), f"row.{column}")
+    if kind not in (plan.inputs[column], "any"):
+        raise ProjectError(f"`{value}` is a {kind}, not a {plan.inputs[column]}", f"row.{column}")
+    return settled
+
+
 def open_training(engine: Engine, record: Path, name: str) -> None:
     """Names a kept training set as the view `training`."""
     engine.view("training", f"select * from read_parquet({sql_value(str(object_path(record, name)))})")

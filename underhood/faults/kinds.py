@@ -39,6 +39,13 @@ class Scene:
     harm: Expr | None = None
     told: str | None = None
     parts: tuple[str, ...] = ()
+    kept: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def once(self, name: str, make: Callable[[Scene], Any]) -> Any:
+        """What `make` finds in this scene, found once and kept under `name`: kinds of one family share a look."""
+        if name not in self.kept:
+            self.kept[name] = make(self)
+        return self.kept[name]
 
 
 @dataclass(frozen=True)

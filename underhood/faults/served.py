@@ -13,15 +13,13 @@ import numpy as np
 from underhood.build.bundle import load
 from underhood.build.checks import actions_of
 from underhood.build.scorer import Array, score_frame
-from underhood.faults.feeds import lost_inputs
-from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
+from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
+from underhood.faults.values import served_otherwise
 from underhood.plan.changes import BUNDLE, INPUT, RECOMPUTED, THRESHOLD, Change
-from underhood.plan.operations import NUMBER
 from underhood.plan.render import quoted
 from underhood.record.objects import names as object_names
 
 SHARE = 0.005  # below it a contradiction touches too few decisions to explain a complaint
-CLOSE = 1e-9
 
 
 def served_features(scene: Scene, where: str = "true") -> dict[str, Array]:
@@ -151,41 +149,23 @@ def undo_skew(columns: Sequence[str]) -> tuple[Change, ...]:
 
 
 def suspect_skew(scene: Scene) -> Ruling:
-    """The captured input is not what history, as known then, gives for the same question.
+    """The captured input is not what history, as known then, gives for the same question, by no closed form.
 
-    Inputs that were served empty are told by the kind "missing feed".
+    Inputs that were served empty are told by the kind "missing feed", closed forms by
+    the kinds of values.py.
     """
-    lost = lost_inputs(scene)
-    inputs = {n: k for n, k in scene.plan.inputs.items() if n not in lost}
-    tests = []
-    for name, kind in inputs.items():
-        served, again = f"d.{quoted('row.' + name)}", f"a.{quoted(name)}"
-        if kind == NUMBER:
-            equal = f"abs({served} - {again}) <= {CLOSE} * greatest(1, abs({again}))"
-        elif kind == "time":
-            equal = f"{served}::TIMESTAMP = {again}"
-        else:
-            equal = f"{served} = {again}"
-        tests.append(f"count(*) filter (where not coalesce({equal}, {served} is null and {again} is null))")
-    n, *differing = counted(
-        scene.engine,
-        f"select count(*), {', '.join(tests)} from decisions d join asks a on d.key = a.key where d.bad",
-    )
-    broken = {c: k for c, k in zip(inputs, differing, strict=True) if n and k / n >= SHARE}
+    found = served_otherwise(scene)
+    broken = {c: k for c, k in found.differing.items() if c not in found.explained}
+    n = found.n
     if not n:
         return Ruling(
-            SKEW.name,
-            (),
-            "none of these questions is in the sources any more, so inputs cannot be recomputed",
+            SKEW.name, (), "none of these questions is in the sources any more, so inputs cannot be recomputed"
         )
     if not broken:
-        return Ruling(
-            SKEW.name,
-            (),
-            f"{'all' if not lost else 'the other'} {len(inputs)} inputs equal what history gives as known then, "
-            f"for {n:,} of {n:,}",
-        )
+        others = len(scene.plan.inputs) - len(found.differing)
+        return Ruling(SKEW.name, (), f"{others} inputs equal what history gives as known then, for {n:,} of {n:,}")
     worst = max(broken, key=lambda c: broken[c])
+    shown = f"d.{quoted('row.' + worst)} as served, a.{quoted(worst)} as recomputed"
     return Ruling(
         SKEW.name,
         (
@@ -193,8 +173,7 @@ def suspect_skew(scene: Scene) -> Ruling:
                 SKEW.name,
                 f"input {worst}",
                 f"{', '.join(broken)} served differently from what history gives ({worst}: {broken[worst]:,} of {n:,})",
-                f"select d.id, d.{quoted('row.' + worst)} as served, a.{quoted(worst)} as recomputed "
-                "from decisions d join asks a on d.key = a.key where d.bad",
+                f"select d.id, {shown} from decisions d join asks a on d.key = a.key where d.bad",
                 undo_skew(list(broken)),
                 parameters={"columns": list(broken)},
             ),

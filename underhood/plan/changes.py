@@ -2,8 +2,8 @@
 
 Parts on the training side (a new bundle is needed): `label` sets the label of
 the rows where the predicate holds, `training rows` leaves them out. Parts of a
-decision (applied by `decide`): `input` sets a column, `route` gives an action,
-`threshold` moves a cut. `bundle` swaps the whole artefact.
+decision (applied by `decide`): `input` sets a column to a value or to what an
+expression makes of the row, `route` gives an action, `threshold` moves a cut. `bundle` swaps the whole artefact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Change:
     """`part` is changed where `where` holds (everywhere if null) to the value `to`; `name` says which one.
 
     `where` reads the columns of the view that the part belongs to: `row.…`,
-    `features.…` and, for the training side only, `facts.…`.
+    `features.…` and, for the training side only, `facts.…`. `to` may be an
+    expression over `row.…`, settled by type, where the part is an input.
     """
 
     part: str
@@ -43,6 +44,11 @@ class Change:
 
     def __str__(self) -> str:
         return described(self)
+
+
+def is_recomputed(change: Change) -> bool:
+    """Whether an input's new value is what history, as known when asked, gives."""
+    return change.part == INPUT and isinstance(change.to, str) and change.to == RECOMPUTED
 
 
 def described(change: Change) -> str:
@@ -56,10 +62,11 @@ def described(change: Change) -> str:
         return f"action {change.to}{where}"
     if change.part == THRESHOLD:
         return f"{change.name} from {change.to:.3g} on"
-    if change.part == INPUT and change.to == RECOMPUTED:
+    if is_recomputed(change):
         return f"{change.name} as history gives it{where}"
     if change.part == INPUT:
-        return f"{change.name} = {shown_value(change.to)}{where}"
+        value = shown(change.to) if isinstance(change.to, Expr) else shown_value(change.to)
+        return f"{change.name} = {value}{where}"
     return f"bundle {change.to}"
 
 
@@ -69,7 +76,7 @@ def change_json(change: Change) -> dict[str, Any]:
     return {
         "part": change.part,
         "name": change.name,
-        "to": change.to,
+        "to": {"expr": as_json(change.to)} if isinstance(change.to, Expr) else change.to,
         "where": where,
         "reads": described(change),
     }
@@ -82,4 +89,7 @@ def change_from(body: Mapping[str, Any]) -> Change:
             f"there is no part {body.get('part')!r}", "patch.part", nearest(str(body.get("part")), PARTS)
         )
     where = None if body.get("where") is None else from_json(body["where"])
-    return Change(body["part"], str(body.get("name", "")), body.get("to"), where)
+    to = body.get("to")
+    if isinstance(to, Mapping) and "expr" in to:
+        to = from_json(to["expr"])
+    return Change(body["part"], str(body.get("name", "")), to, where)

@@ -16,13 +16,13 @@ from underhood.build.builds import refit
 from underhood.build.bundle import load
 from underhood.build.checks import actions_of, costs_of
 from underhood.build.scorer import Array, Frame, Model, score_frame
-from underhood.build.trainset import draw, open_training, settle_predicate
+from underhood.build.trainset import draw, open_training, settle_predicate, settle_value
 from underhood.faults.kinds import Scene
 from underhood.faults.served import served_features
-from underhood.plan.changes import BUNDLE, INPUT, LABEL, RECOMPUTED, ROUTE, TRAINING_PARTS, Change, change_from
+from underhood.plan.changes import BUNDLE, INPUT, LABEL, ROUTE, TRAINING_PARTS, Change, change_from, is_recomputed
 from underhood.plan.exprs import Expr, is_denial, substitute, wrap
 from underhood.plan.exprs import col as column
-from underhood.plan.render import quoted, sql_value, to_sql
+from underhood.plan.render import quoted, to_sql
 from underhood.run.policy import with_cuts
 
 
@@ -209,7 +209,7 @@ def _features(scene: Scene, changes: Sequence[Change], exprs: Mapping[str, Expr]
     if not inputs and is_same and not any(c.part == BUNDLE for c in changes):
         return None
     sql = "select * from decisions where status = 'ok'"
-    if any(c.to == RECOMPUTED for c in inputs):
+    if any(map(is_recomputed, inputs)):
         again = ", ".join(f"a.{quoted(c.name)} as {quoted('@' + c.name)}" for c in inputs)
         sql = f"select d.*, {again} from ({sql}) d left join asks a on d.key = a.key"
     replaced = ", ".join(_replaced(scene, c) for c in inputs)
@@ -222,7 +222,10 @@ def _features(scene: Scene, changes: Sequence[Change], exprs: Mapping[str, Expr]
 
 def _replaced(scene: Scene, change: Change) -> str:
     name = quoted(f"row.{change.name}")
-    to = quoted(f"@{change.name}") if change.to == RECOMPUTED else sql_value(wrap(change.to).args[0])
+    if is_recomputed(change):
+        to = quoted(f"@{change.name}")
+    else:
+        to = to_sql(settle_value(scene.plan, change.name, wrap(change.to)))
     if change.where is None:
         return f"{to} as {name}"
     where = to_sql(settle_predicate(scene.plan, change.where))

@@ -12,7 +12,7 @@ from typing import Any
 from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
 from underhood.plan.changes import LABEL, change_json
-from underhood.plan.exprs import as_json, shown
+from underhood.plan.exprs import as_json, columns_of, shown
 from underhood.repair.bench import Ground, Trial, survey, swap, trial_json
 from underhood.repair.meaning import Meaning
 from underhood.repair.neighbourhood import Harm, Neighbourhood, around, harm_of
@@ -55,10 +55,11 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
     if meaning.source_rows and not meaning.ids:
         return _traced(scene, meaning)
     ground = survey(scene)
-    rulings, causes = [], []
+    rulings: list[Ruling] = []
+    causes: list[Cause] = []
     for kind in sorted(kinds, key=lambda k: k.stage):
         say(f"looking for: {kind.title}")
-        ruling = kind.suspect(scene)
+        ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
         rulings.append(ruling)
         for suspect in ruling.suspects:
             if suspect.undo:
@@ -68,6 +69,33 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
     neighbourhood, harm = around(ground), harm_of(ground)
     verdict, says = _verdict(scene, causes, neighbourhood, harm)
     return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm)
+
+
+def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect]) -> Ruling:
+    """The ruling without suspects that only show because of one that was found before, closer to the source.
+
+    A value that was served wrong makes features that no training row has, and so on:
+    such a suspect is told as the child that it is.
+    """
+    wrong = {str(c): s for s in before for c in s.parameters.get("columns", ())}
+    kept, children = [], []
+    for suspect in ruling.suspects:
+        read = columns_of(suspect.where) if suspect.where is not None else frozenset()
+        made_of = {i for c in read for i in _inputs_of(scene, c)}
+        cause = next((wrong[c] for c in sorted(made_of) if c in wrong), None)
+        if cause is None or "columns" in suspect.parameters:
+            kept.append(suspect)
+        else:
+            children.append(f"{suspect.says}, but only because {cause.says.partition(':')[0]}")
+    return Ruling(ruling.kind, tuple(kept), ruling.says if kept or not children else "; ".join(children))
+
+
+def _inputs_of(scene: Scene, column: str) -> frozenset[str]:
+    """The inputs that a column of the view `decisions` is made of."""
+    side, _, name = column.partition(".")
+    if side == "features" and name in scene.plan.features:
+        return frozenset(columns_of(scene.plan.features[name]))
+    return frozenset([name]) if side == "row" else frozenset()
 
 
 def _try(scene: Scene, ground: Ground, suspect: Suspect) -> Cause:

@@ -25,9 +25,7 @@ from underhood.faults.training import spare_action
 from underhood.ground.errors import NotFoundError, ProjectError, RecordError, nearest
 from underhood.plan.changes import (
     BUNDLE,
-    INPUT,
     LABEL,
-    RECOMPUTED,
     ROUTE,
     ROWS,
     THRESHOLD,
@@ -36,6 +34,7 @@ from underhood.plan.changes import (
     change_from,
     change_json,
     described,
+    is_recomputed,
 )
 from underhood.plan.exprs import Expr, col, shown
 from underhood.plan.joins import Plan
@@ -170,7 +169,7 @@ def make_patch(name: str, changes: Sequence[Change], owner: str, expires: str, c
         if change.part == BUNDLE:
             hint = "see to it that the deployed bundle decides, and pin the case"
             raise ProjectError("a bundle is deployed, not patched", f"patch {name}", hint)
-        if change.part == INPUT and change.to == RECOMPUTED:
+        if is_recomputed(change):
             what = f"what history gives for {change.name} is not at hand when a question is asked"
             raise ProjectError(what, f"patch {name}", f"mend what serves {change.name}; until then take another fix")
     return Patch(name, tuple(changes), owner, expires, case, why)

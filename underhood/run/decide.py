@@ -21,6 +21,7 @@ from underhood.ground.errors import RequestError, UnderhoodError, nearest, raise
 from underhood.ground.records import Decision, Row, time_text
 from underhood.ground.records import as_time as as_time
 from underhood.plan.changes import INPUT
+from underhood.plan.exprs import Expr
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import to_python
 from underhood.run.policy import Patched, actor
@@ -64,8 +65,8 @@ def decider(bundle: Bundle, patches: Sequence[Patched] = (), complete: Complete 
         if complete is not None:
             row = complete(row, _asked(asked), key)
         given = values_of(row)
+        given["asked_at"] = _asked(asked_at) if asked_at else None
         values, touched = repair(given)
-        values["asked_at"] = _asked(asked_at) if asked_at else None
         features = features_of(values)
         score = score_of(features)
         answer = act(score, _view(given, features) if looks else features)
@@ -114,7 +115,13 @@ def _reader(bundle: Bundle) -> Callable[[Row], dict[str, Any]]:
 def _repairer(patches: Sequence[Patched]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tuple[str, ...]]]:
     """Input patches as one function: values in, repaired values and the names of the patches that acted out."""
     repairs = [
-        (p.name, p.change.name, p.change.to, None if p.change.where is None else to_python({"holds": p.change.where}))
+        (
+            p.name,
+            p.change.name,
+            p.change.to,
+            to_python({"value": p.change.to}) if isinstance(p.change.to, Expr) else None,
+            None if p.change.where is None else to_python({"holds": p.change.where}),
+        )
         for p in patches
         if p.change.part == INPUT
     ]
@@ -122,9 +129,9 @@ def _repairer(patches: Sequence[Patched]) -> Callable[[dict[str, Any]], tuple[di
     def repair(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         values, touched = dict(given), []
         view = _view(given, {}) if repairs else {}
-        for patch, column, to, holds in repairs:
+        for patch, column, to, made, holds in repairs:
             if holds is None or holds(view)["holds"]:
-                values[column] = to
+                values[column] = to if made is None else made(view)["value"]
                 touched.append(patch)
         return values, tuple(touched)
 
@@ -214,4 +221,5 @@ def _short(value: Any) -> str:
 
 
 def _view(row: Row, features: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{f"row.{n}": v for n, v in row.items()}, **{f"features.{n}": v for n, v in features.items()}}
+    view = {f"row.{n}": v for n, v in row.items()}
+    return {**view, **{f"features.{n}": v for n, v in features.items()}, "asked_at": row["asked_at"]}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,8 @@ FARTHEST = 72  # steps to either side
 LEAST_STEPS = 100  # that both tables must have in common
 MOST_STEPS = 20_000
 MOST_COLUMNS = 12
+SPANS = 24  # parts of the time in which a lag is looked for that does not hold throughout
+SAME = 0.9  # share of a span's values that are another moment's exactly
 FITS, BETTER = 0.5, 0.3  # correlation of changes at the lag, and how much better than without
 _WIDTHS = (1, 60, 900, 3600, 86_400, 604_800)  # seconds
 
@@ -53,6 +55,7 @@ def lag_moves(sides: Sides, time: str, key: Sequence[str] = ()) -> Iterator[Move
     one, other = (_series(sides, table, time, width, columns) for table in (sides.one.name, sides.other.name))
     found = {c: lag for c in columns if (lag := best_lag(one[c], other[c]))}
     if not found:
+        yield from _late_for_a_while(sides, time, width, one, other)
         return
     steps = {lag.steps for lag in found.values()}
     unit = _unit(width)
@@ -65,6 +68,56 @@ def lag_moves(sides: Sides, time: str, key: Sequence[str] = ()) -> Iterator[Move
         late = "late" if lag.steps > 0 else "early"
         says = f"{column}: {abs(lag.steps)} {unit} {late}: at each moment it has the value of another"
         yield _move(sides, time, width, (column,), says, lag.steps, lag, column)
+
+
+def _late_for_a_while(
+    sides: Sides, time: str, width: int, one: Mapping[str, Values], other: Mapping[str, Values]
+) -> Iterator[Move]:
+    """Columns that are late or early in one span of time, and equal outside it."""
+    start = int(np.nanmin(sides.at_one[time]) // width) * width
+    for column in one:
+        span = late_span(one[column], other[column])
+        if span is None:
+            continue
+        lag, first, last = span
+        low, high = start + first * width, start + last * width
+        says = (
+            f"{column}: {abs(lag.steps)} {_unit(width)} {'late' if lag.steps > 0 else 'early'} from about "
+            f"{np.datetime64(low, 's')} to {np.datetime64(high, 's')}, as it is before or after"
+        )
+        move = _move(sides, time, width, (column,), says, lag.steps, lag, column)
+        equal = f"{lag.fits:.0%} of its values equal those of that moment, {lag.unmoved:.0%} their own"
+        yield replace(move, says=f"{says}; {equal}", where=f"epoch({quoted(time)}) between {low} and {high}")
+
+
+def late_span(one: Values, other: Values) -> tuple[Lag, int, int] | None:
+    """The lag at which `other` repeats `one` exactly in one span, its first and last step; None without one.
+
+    Outside the span, but for the parts of time that its ends fall into, the two must be equal as they are.
+    """
+    edges = np.linspace(0, len(one), SPANS + 1).astype(int)
+    if edges[1] < LEAST_STEPS // 4:
+        return None
+    equal = {k: _equal(one, other, k, edges) for k in range(-FARTHEST, FARTHEST + 1)}
+    late = {k: (share >= SAME) & (equal[0] < FITS) for k, share in equal.items()}
+    best = max(late, key=lambda k: (int(late[k].sum()), -abs(k)))
+    places = np.flatnonzero(late[best])
+    if not len(places) or np.any(np.diff(places) > 1):
+        return None
+    outside = np.delete(equal[0], places)
+    if not (outside >= SAME).any() or (outside < SAME).sum() > 2:
+        return None
+    lag = Lag(best, float(equal[best][places].mean()), float(equal[0][places].mean()))
+    return lag, int(edges[places[0]]), int(edges[places[-1] + 1] - 1)
+
+
+def _equal(one: Values, other: Values, k: int, edges: Values) -> Values:
+    """The share of equal values in each part of the time when `other` is taken to be `k` steps late."""
+    moved = np.full(len(one), np.nan)
+    moved[max(k, 0) : len(one) + min(k, 0)] = one[max(-k, 0) : len(one) - max(k, 0)]
+    there = np.add.reduceat(~np.isnan(moved) & ~np.isnan(other), edges[:-1], dtype=float)
+    same = np.add.reduceat(moved == other, edges[:-1], dtype=float)
+    return np.asarray(np.where(there > 0, same / np.maximum(there, 1), 0.0))
 
 
 def _move(

@@ -1,0 +1,107 @@
+"""What was done to a column is read off two arrays, and taken back; chance is never given a form."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from underhood.faults.forms import Form, number_form, text_form, time_form
+from underhood.plan.exprs import typed
+from underhood.plan.render import to_python
+
+RANDOM = np.random.default_rng(7)
+VALUES = RANDOM.gamma(2, 30, 300)
+NO_REST = np.array([])
+
+
+def back(form: Form, column: str, kind: str, served: np.ndarray) -> list[object]:
+    assert form.undo is not None
+    settled, _ = typed(form.undo, {f"row.{column}": kind}, "test")
+    undo = to_python({"value": settled})
+    return [undo({f"row.{column}": value})["value"] for value in served.tolist()]
+
+
+@given(st.floats(0.001, 1000).filter(lambda f: abs(f - 1) > 1e-3), st.floats(-500, 500))
+def test_a_factor_and_an_offset_are_found_and_taken_back(factor: float, offset: float) -> None:
+    factor, offset = float(f"{factor:.4g}"), round(offset, 2)
+    form = number_form("x", VALUES * factor + offset, VALUES, NO_REST)
+
+    assert form is not None
+    assert form.kind == "unit change"
+    assert form.parameters["factor"] == pytest.approx(factor, rel=1e-4)
+    assert back(form, "x", "number", VALUES * factor + offset) == pytest.approx(VALUES.tolist(), rel=1e-4, abs=1e-4)
+
+
+def test_hours_of_another_zone_are_told_from_a_constant_that_is_added() -> None:
+    hours = RANDOM.integers(0, 24, 200).astype(float)
+
+    for shift in (-8, -1, 3, 12):
+        form = number_form("hour", (hours + shift) % 24, hours, NO_REST)
+        assert form is not None
+        assert (form.kind, form.parameters["shift"]) == ("time zone", shift)
+        assert back(form, "hour", "number", (hours + shift) % 24) == hours.tolist()
+    shifted = number_form("hour", hours + 3, hours, NO_REST)
+    assert shifted is not None
+    assert shifted.kind == "shift"
+
+
+def test_a_cap_is_told_from_a_code_value_by_the_rows_that_it_leaves() -> None:
+    over = VALUES > 60
+    capped = number_form("x", np.full(over.sum(), 60.0), VALUES[over], VALUES[~over])
+    coded = number_form("x", np.full(150, -1.0), VALUES[:150], VALUES[150:])
+
+    assert capped is not None
+    assert coded is not None
+    assert (capped.kind, coded.kind) == ("clipped", "sentinel fill")
+
+
+@pytest.mark.parametrize(("step", "way"), [(10.0, np.floor), (0.5, np.round), (25.0, np.ceil)])
+def test_a_grid_is_found_with_its_step(step: float, way: np.ufunc) -> None:
+    form = number_form("x", way(VALUES / step) * step, VALUES, NO_REST)
+
+    assert form is not None
+    assert (form.kind, form.parameters["step"]) == ("precision loss", step)
+
+
+def test_values_that_belong_to_other_rows_have_no_form() -> None:
+    assert number_form("x", RANDOM.permutation(VALUES), VALUES, NO_REST) is None
+    texts = np.array(RANDOM.choice(list("abcdef"), 300), dtype=object)
+    assert text_form("c", RANDOM.permutation(texts), texts) is None
+
+
+def test_two_in_a_hundred_odd_rows_do_not_hide_a_form() -> None:
+    served = VALUES * 100
+    served[:5] = 7.0
+    form = number_form("x", served, VALUES, NO_REST)
+
+    assert form is not None
+    assert form.parameters == {"factor": 100.0}
+
+
+def test_four_rows_are_no_evidence() -> None:
+    assert number_form("x", VALUES[:4] * 100, VALUES[:4], NO_REST) is None
+
+
+def test_other_spelling_is_told_from_other_names_and_both_are_taken_back() -> None:
+    levels = np.array(RANDOM.choice(["North", "South East", "West"], 100), dtype=object)
+    spelled = np.array([v.upper().replace(" ", "_") for v in levels], dtype=object)
+    named = np.array([{"North": "N1", "South East": "S7", "West": "W3"}[v] for v in levels], dtype=object)
+
+    for served, kind in ((spelled, "category spelling"), (named, "category rename")):
+        form = text_form("c", served, levels)
+        assert form is not None
+        assert form.kind == kind
+        assert back(form, "c", "text", served) == levels.tolist()
+
+
+def test_times_of_another_zone_are_told_from_a_clock_that_is_wrong() -> None:
+    times = np.array([datetime(2024, 1, 1) + timedelta(minutes=37 * n) for n in range(50)], dtype=object)
+
+    zone = time_form("at", times + timedelta(hours=-5), times)
+    clock = time_form("at", times + timedelta(seconds=417), times)
+    assert zone is not None
+    assert clock is not None
+    assert (zone.kind, zone.parameters["shift_s"]) == ("time zone", -18_000)
+    assert (clock.kind, clock.parameters["shift_s"]) == ("clock skew", 417)

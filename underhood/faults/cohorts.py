@@ -1,0 +1,84 @@
+"""Whom a fault touches: since when, until when, and which level of which column they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from underhood.faults.kinds import Scene
+from underhood.plan.exprs import Expr, col
+from underhood.plan.operations import FLAG, NUMBER, TEXT
+from underhood.plan.render import quoted
+
+PURE = 0.9  # share of a cohort that shows the fault
+LEVELS = 200  # of a column that can name a cohort
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The decisions that show a fault: a predicate over the view `decisions`, the first moment, how many.
+
+    `share` of the decisions that the predicate selects show it; `says` is the
+    predicate in words, beginning with a comma or empty.
+    """
+
+    where: Expr | None
+    since: str
+    n: int
+    share: float
+    says: str
+
+
+def cohort_of(scene: Scene, flag: str) -> Cohort:
+    """The narrowest description of the decisions for which `flag` holds.
+
+    `flag` is SQL over decisions `d` and questions `a`. First the span of time, then
+    the one level of one column in which it holds nearly everywhere in that span and
+    nowhere else; a part of all decisions (a canary) has no such level.
+    """
+    engine = scene.engine
+    joined = "decisions d join asks a on d.key = a.key"
+    n, since, until = engine.rows(
+        f"select count(*), min(d.asked_at), max(d.asked_at) from {joined} where {flag} and d.status = 'ok'"
+    )[0]
+    first, last, everyone = engine.rows("select min(asked_at), max(asked_at), count(*) from decisions")[0]
+    if not n:
+        return Cohort(None, "", 0, 0.0, "")
+    span, says = _span(since, until, first, last)
+    inside = f"d.asked_at between TIMESTAMP '{since}' and TIMESTAMP '{until}'"
+    within = engine.rows(f"select count(*) from {joined} where {inside}")[0][0]
+    if n >= PURE * within or everyone < 2:
+        return Cohort(span, str(since), n, n / max(1, within), says)
+    level = _level(scene, flag, f"{joined} where {inside}", n)
+    if level is None:
+        return Cohort(span, str(since), n, n / max(1, within), f"{says}, for {n / within:.0%} of them")
+    name, value, share = level
+    where = col(f"row.{name}") == value
+    return Cohort(where if span is None else span & where, str(since), n, share, f"{says} where {name} = {value!r}")
+
+
+def _span(since: Any, until: Any, first: Any, last: Any) -> tuple[Expr | None, str]:
+    at = col("asked_at")
+    begins, ends = since > first, until < last
+    if begins and ends:
+        return (at >= since) & (at <= until), f" from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
+    if begins:
+        return at >= since, f" since {since:%Y-%m-%d %H:%M} UTC"
+    return (at <= until, f" until {until:%Y-%m-%d %H:%M} UTC") if ends else (None, "")
+
+
+def _level(scene: Scene, flag: str, rows: str, n: int) -> tuple[str, Any, float] | None:
+    """The level that nearly all that show the fault share, and nearly all of whose decisions show it."""
+    best: tuple[str, Any, float] | None = None
+    for name, kind in scene.plan.inputs.items():
+        if kind not in (TEXT, FLAG, NUMBER):
+            continue
+        column = f"a.{quoted(name)}"
+        found = scene.engine.rows(
+            f"select {column}, count(*) filter (where {flag}) as k, count(*) from {rows} and {column} is not null "
+            f"group by 1 order by k desc limit {LEVELS}"
+        )
+        for value, hit, of in found[:2]:
+            if hit >= PURE * n and hit >= PURE * of and (best is None or hit / of > best[2]):
+                best = (name, value, hit / of)
+    return best

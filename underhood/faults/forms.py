@@ -1,0 +1,195 @@
+"""The closed forms in which a served value differs from the one that history gives: factor, shift, grid, name, …
+
+Row by row, not by distribution: of two arrays, as served and as history gives
+it, a form says what was done to the second to get the first, with its
+parameters, and what would take it back. It must hold for nearly every row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from underhood.build.scorer import Array
+from underhood.plan.exprs import Expr, col
+
+HOLDS = 0.97  # share of the differing rows for which a form must hold
+CLOSE = 1e-6
+ENOUGH = 5  # rows; fewer are no evidence of a form
+DAY_H = 24
+
+
+@dataclass(frozen=True)
+class Form:
+    """What was done to a column. `undo` gives the value back over `row.…`; null where only history has it."""
+
+    kind: str
+    says: str
+    undo: Expr | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def number_form(column: str, served: Array, again: Array, rest: Array) -> Form | None:
+    """The form in which a number differs; null if there is none.
+
+    `served` and `again` are of the rows that differ, `rest` of those that do not:
+    floats without NaN.
+    """
+    if len(served) < ENOUGH:
+        return None
+    forms: tuple[Callable[[str, Array, Array], Form | None], ...] = (_factor, _shift, _affine, _grid, _map)
+    constant = _one_value(column, served, again, rest)
+    return constant or next((found for form in forms if (found := form(column, served, again))), None)
+
+
+def _holds(equal: Array) -> bool:
+    return bool(equal.mean() >= HOLDS)
+
+
+def _near(one: Array, other: Array) -> Array:
+    near: Array = np.abs(one - other) <= CLOSE * np.maximum(1e-9, np.maximum(np.abs(one), np.abs(other)))
+    return near
+
+
+def _plain(value: float) -> float:
+    return float(f"{value:.9g}")
+
+
+def _one_value(column: str, served: Array, again: Array, rest: Array) -> Form | None:
+    values, counts = np.unique(served, return_counts=True)
+    value = float(values[counts.argmax()])
+    if counts.max() < HOLDS * len(served) or len(np.unique(again)) < ENOUGH:
+        return None
+    # a cap leaves the values on its other side as they were; a code value stands among all of them
+    above, below = (again > value).all() and (rest <= value).all(), (again < value).all() and (rest >= value).all()
+    if len(rest) >= ENOUGH and (above or below):
+        return Form("clipped", f"{column} is cut off at {value:g}", None, {"at": value})
+    return Form("sentinel fill", f"{column} is always {value:g}", None, {"value": value})
+
+
+def _factor(column: str, served: Array, again: Array) -> Form | None:
+    some = again != 0
+    if some.sum() < ENOUGH:
+        return None
+    factor = _plain(float(np.median(served[some] / again[some])))
+    if factor in (0.0, 1.0) or not _holds(_near(served, again * factor)):
+        return None
+    return Form("unit change", f"{column} × {factor:g}", col(f"row.{column}") / factor, {"factor": factor})
+
+
+def _shift(column: str, served: Array, again: Array) -> Form | None:
+    row = col(f"row.{column}")
+    hours = (served - again) % DAY_H
+    turn = float(np.median(hours))
+    # what runs over midnight is an hour of the day; without that, it is any number with something added
+    over = len(np.unique(np.sign(served - again))) > 1 and np.isin(np.concatenate([served, again]), range(DAY_H)).all()
+    if over and turn and _holds(hours == turn):
+        shift = turn if turn <= DAY_H / 2 else turn - DAY_H
+        undo = (row - shift + 2 * DAY_H) % DAY_H
+        return Form("time zone", f"{column} {shift:+g} h", undo, {"shift": shift, "modulo": DAY_H})
+    shift = _plain(float(np.median(served - again)))
+    if _holds(np.abs(served - again - shift) <= CLOSE * max(1e-9, abs(shift))):
+        return Form("shift", f"{column} {shift:+g}", row - shift, {"shift": shift})
+    return None
+
+
+def _affine(column: str, served: Array, again: Array) -> Form | None:
+    low, high = int(again.argmin()), int(again.argmax())
+    if again[low] == again[high] or len(np.unique(again)) < ENOUGH:
+        return None
+    factor = _plain(float((served[high] - served[low]) / (again[high] - again[low])))
+    offset = _plain(float(served[low] - factor * again[low]))
+    width = float(np.abs(served).max())
+    if not factor or not _holds(np.abs(served - factor * again - offset) <= CLOSE * max(1e-9, width)):
+        return None
+    undo = (col(f"row.{column}") - offset) / factor
+    return Form("unit change", f"{column} × {factor:g} {offset:+g}", undo, {"factor": factor, "offset": offset})
+
+
+def _grid(column: str, served: Array, again: Array) -> Form | None:
+    top = float(np.abs(again).max())
+    if not top:
+        return None
+    for power in range(int(np.floor(np.log10(top))) + 1, int(np.floor(np.log10(top))) - 9, -1):
+        for step in (5 * 10.0**power, 2.5 * 10.0**power, 2 * 10.0**power, 10.0**power):
+            for name, to_grid in (("down", np.floor), ("to the nearest", np.round), ("up", np.ceil), ("off", np.trunc)):
+                if _holds(np.abs(served - to_grid(again / step) * step) <= 1e-9 * max(step, top)):
+                    if len(np.unique(served)) < 2:
+                        continue
+                    says = f"{column} is rounded {name} to steps of {step:g}"
+                    return Form("precision loss", says, None, {"step": _plain(step), "way": name})
+    return None
+
+
+def _map(column: str, served: Array, again: Array) -> Form | None:
+    """Any other monotone function: a model or a scale upstream has changed."""
+    order = np.argsort(again, kind="stable")
+    steps = np.diff(served[order])[np.diff(again[order]) > 0]
+    if len(steps) < 4 * ENOUGH or len(np.unique(served)) < 2 * ENOUGH:
+        return None
+    if (steps >= 0).mean() >= HOLDS or (steps <= 0).mean() >= HOLDS:
+        way = "rises" if (steps >= 0).mean() >= HOLDS else "falls"
+        return Form("upstream change", f"{column} {way} with what it was, by no simple rule", None, {"way": way})
+    return None
+
+
+def text_form(column: str, served: Array, again: Array) -> Form | None:
+    """The form in which a text differs; null if there is none. Both arrays hold texts without nulls."""
+    if len(served) < ENOUGH:
+        return None
+    pairs = list(zip(served, again, strict=True))
+    if _share(_bare(s) == _bare(a) for s, a in pairs) >= HOLDS:
+        first = next((s, a) for s, a in pairs if s != a)
+        back = _back(column, pairs)
+        return Form("category spelling", f"{column} is written {first[0]!r} for {first[1]!r}", back)
+    levels, counts = np.unique(served.astype(str), return_counts=True)
+    if counts.max() >= HOLDS * len(served) and len(set(again)) >= ENOUGH:
+        value = str(levels[counts.argmax()])
+        return Form("sentinel fill", f"{column} is always {value!r}", None, {"value": value})
+    to: dict[str, str] = {}
+    for s, a in pairs:
+        to.setdefault(a, s)
+    if _share(to[a] == s for s, a in pairs) < HOLDS:
+        return None
+    if _share(a.startswith(s) for s, a in pairs) >= HOLDS and len({len(s) for s, _ in pairs}) <= 2:
+        longest = max(len(s) for s, _ in pairs)
+        return Form("precision loss", f"{column} is cut off after {longest} characters", None, {"length": longest})
+    shown = ", ".join(f"{a!r} → {s!r}" for a, s in sorted(to.items())[:3]) + (", …" if len(to) > 3 else "")
+    if len(set(to.values())) == len(to):
+        return Form("category rename", f"{column} is renamed: {shown}", _back(column, pairs), {"levels": to})
+    return Form("category merge", f"{column} is merged: {shown}", None, {"levels": to})
+
+
+def _share(holds: Any) -> float:
+    return float(np.mean(list(holds)))
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())
+
+
+def _back(column: str, pairs: list[tuple[str, str]]) -> Expr | None:
+    """Each served level back to what it was; null if one stands for several."""
+    back: dict[str, str] = {}
+    for s, a in pairs:
+        if back.setdefault(s, a) != a:
+            return None
+    row = col(f"row.{column}")
+    return row.map(back).fill(row)
+
+
+def time_form(column: str, served: Array, again: Array) -> Form | None:
+    """The form in which a time differs; null if there is none. Both arrays hold datetimes (UTC) without nulls."""
+    if len(served) < ENOUGH:
+        return None
+    seconds = np.array([(s - a) / timedelta(seconds=1) for s, a in zip(served, again, strict=True)])
+    shift = float(np.median(seconds))
+    if not shift or not _holds(np.abs(seconds - shift) < 1e-3):
+        return None
+    kind = "time zone" if shift % 900 == 0 else "clock skew"
+    return Form(kind, f"{column} {shift / 3600:+g} h", None, {"shift_s": shift})
