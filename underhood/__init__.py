@@ -1,7 +1,8 @@
-"""Underhood, the workbench of the ML mechanic: from a complaint to a cause proven on the bench.
+"""Underhood, the workbench of the ML mechanic: from messy tables to a cause proven on the bench.
 
     import underhood as uh
 
+    print(uh.look("flights.csv"))
     with uh.open_workbench("departures.py") as bench:
         case = uh.open_case(bench, "complaint.eml")
         print(uh.diagnose_case(bench).says)
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from underhood.faces.reading import compare, look
     from underhood.plan import cleaning as clean
     from underhood.plan.exprs import date, days, minutes, when
     from underhood.plan.steps import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "underhood.faces.reading": "compare look",
     "underhood.plan.exprs": "date days minutes when",
     "underhood.plan.steps": ("costs count goal label mean share source system threshold total"),
     "underhood.repair.workbench": (
@@ -53,6 +56,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "build_system",
     "clean",
+    "compare",
     "costs",
     "count",
     "date",
@@ -62,6 +66,7 @@ __all__ = [
     "fix_case",
     "goal",
     "label",
+    "look",
     "mean",
     "minutes",
     "open_case",
