@@ -163,7 +163,7 @@ def run_side(side: str, folder: str) -> None:
 
 def ours(folder: str) -> dict[str, str]:
     """Column → kind and sentence of its most important move."""
-    from underhood.tables.compare import compare
+    from underhood.moves.compare import compare
     from underhood.tables.frames import open_table
     from underhood.tables.local import Engine
 

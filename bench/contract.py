@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from underhood.tables.contract import Contract
+from underhood.contract.contract import Contract
+from underhood.contract.rules import Key, OneOf, Order, Pattern, Range, Required, Type
 from underhood.tables.frames import open_table
 from underhood.tables.local import Engine
 from underhood.tables.quarantine import check
-from underhood.tables.rules import Key, OneOf, Order, Pattern, Range, Required, Type
 
 GOAL, GOAL_GX = 1.5, 5.0
 N_BAD = 417

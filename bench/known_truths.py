@@ -35,9 +35,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from underhood.ground.errors import UnderhoodError
 from underhood.ground.findings import Finding
 from underhood.plan.render import quoted
+from underhood.signs.look import FIRST_SCREEN, Look, look
 from underhood.tables.frames import Table, described, open_table
 from underhood.tables.local import Engine
-from underhood.tables.look import FIRST_SCREEN, Look, look
 
 GOAL = 0.8
 COUNTED = ("look", "contract", "join", "compare", "leak")

@@ -25,9 +25,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from underhood.signs.profile import Profile, profile_table
 from underhood.tables.frames import open_table
 from underhood.tables.local import Engine
-from underhood.tables.profile import Profile, profile_table
 
 GOAL_RATIO, GOAL_MB = 0.7, 3000
 

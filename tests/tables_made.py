@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from underhood.ground.findings import Finding
+from underhood.signs.look import look
+from underhood.signs.signs import table_findings
 from underhood.tables.frames import Table, described
 from underhood.tables.local import Engine
-from underhood.tables.look import look
-from underhood.tables.signs import table_findings
 
 START = datetime(2024, 3, 4)
 WORDS = ("amber", "birch", "cedar", "dogwood", "elder", "fir", "ginkgo", "hazel", "ivy", "juniper")

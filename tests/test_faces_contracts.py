@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from underhood.contract.contract import read_contract
 from underhood.faces.cli import main
-from underhood.tables.contract import read_contract
 
 
 @pytest.fixture

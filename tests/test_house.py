@@ -59,7 +59,7 @@ GUESTS = {
     "pandas": [],
     "pyspark": ["underhood/tables/spark.py"],
     "psycopg": ["underhood/tables/databases.py"],
-    "yaml": ["underhood/tables/foreign_rules.py"],
+    "yaml": ["underhood/contract/foreign_rules.py"],
 }
 STANDARD_LIBRARY_ONLY = "underhood/ground/"
 

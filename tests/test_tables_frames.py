@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underhood.ground.errors import SourceError
+from underhood.signs.profile import profile_table
 from underhood.tables.downloads import downloaded
 from underhood.tables.frames import Table, open_folder, open_table
 from underhood.tables.local import Engine
-from underhood.tables.profile import profile_table
 
 GOOD = "id,name,x\n1,ann,1.5\n2,bob,2.5\n"
 

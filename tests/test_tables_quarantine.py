@@ -12,16 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import underhood as uh
-from underhood.ground.errors import ContractError
-from underhood.plan.operations import NUMBER, TEXT, TIME
-from underhood.plan.steps import Source, System
-from underhood.tables.contract import Contract, freeze
-from underhood.tables.evidence import predicate
-from underhood.tables.frames import described
-from underhood.tables.local import Engine, read_plan
-from underhood.tables.quarantine import Checked, check, quarantine_sql
-from underhood.tables.rhythm import Arrival, Fresh, NeverFalls, Rows, Steps, Unit
-from underhood.tables.rules import (
+from underhood.contract.contract import Contract, freeze
+from underhood.contract.evidence import predicate
+from underhood.contract.rhythm import Arrival, Fresh, NeverFalls, Rows, Steps, Unit
+from underhood.contract.rules import (
     DUCKDB,
     SPARK,
     Determines,
@@ -39,6 +33,12 @@ from underhood.tables.rules import (
     Sum,
     Type,
 )
+from underhood.ground.errors import ContractError
+from underhood.plan.operations import NUMBER, TEXT, TIME
+from underhood.plan.steps import Source, System
+from underhood.tables.frames import described
+from underhood.tables.local import Engine, read_plan
+from underhood.tables.quarantine import Checked, check, quarantine_sql
 
 NOON = datetime(2024, 3, 1, 12)
 

@@ -33,10 +33,10 @@ def contract_infer(face: Face, table: str, out: str | None, owner: str, happened
     is not taken into the rule: those rows are listed. Running it again writes the
     next version and keeps your comments.
     """
+    from underhood.contract.contract import contract_json, freeze
+    from underhood.contract.evidence import infer
     from underhood.faces.show_contracts import show_proposed
     from underhood.ground.findings import finding_json
-    from underhood.tables.contract import contract_json, freeze
-    from underhood.tables.evidence import infer
     from underhood.tables.frames import open_table
     from underhood.tables.local import Engine
 
@@ -57,8 +57,8 @@ def contract_infer(face: Face, table: str, out: str | None, owner: str, happened
 @verb
 def contract_show(face: Face, file: Path) -> None:
     """Show the contract in FILE, column by column."""
+    from underhood.contract.contract import contract_json, read_contract
     from underhood.faces.show_contracts import show_contract
-    from underhood.tables.contract import contract_json, read_contract
 
     found = read_contract(file)
     answer(face, contract_json(found), lambda to: show_contract(to, found))
@@ -79,9 +79,9 @@ def contract_check(
     All rules about rows are checked in one pass. Ends with exit code 1 if a rule
     is broken.
     """
+    from underhood.contract.contract import read_contract
     from underhood.faces.show_contracts import show_checked
     from underhood.plan.render import quoted, sql_value
-    from underhood.tables.contract import read_contract
     from underhood.tables.frames import open_table
     from underhood.tables.local import Engine
     from underhood.tables.quarantine import check, checked_json
@@ -112,8 +112,8 @@ def contract_diff(face: Face, old: str, new: str, source: str) -> None:
     every change is followed to the features, training sets and decisions that it
     reaches, with their owners. Ends with exit code 1 if something breaks.
     """
+    from underhood.contract.impedance import BREAKS, changes, effect_json, effects
     from underhood.faces.show_contracts import show_effects
-    from underhood.tables.impedance import BREAKS, changes, effect_json, effects
 
     with _progress() as say:
         before, now = (_read(what, say) for what in (old, new))
@@ -137,9 +137,9 @@ def contract_import(face: Face, file: Path, table: str, out: str) -> None:
     FILE is a pandera schema (YAML or JSON), a dbt schema.yml or a GX suite (JSON).
     What has no counterpart is listed.
     """
+    from underhood.contract.contract import contract_json, freeze
+    from underhood.contract.foreign_rules import read_foreign
     from underhood.faces.show_contracts import show_imported
-    from underhood.tables.contract import contract_json, freeze
-    from underhood.tables.foreign_rules import read_foreign
 
     found = read_foreign(file, table)
     written = {str(Path(out) / f"{c.table}.toml"): freeze(c, Path(out) / f"{c.table}.toml") for c in found.contracts}
@@ -153,8 +153,8 @@ def contract_import(face: Face, file: Path, table: str, out: str) -> None:
 
 def _read(what: str, say: Any) -> Any:
     """The contract in a file, or the one that a table supports."""
-    from underhood.tables.contract import read_contract
-    from underhood.tables.evidence import infer
+    from underhood.contract.contract import read_contract
+    from underhood.contract.evidence import infer
     from underhood.tables.frames import open_table
     from underhood.tables.local import Engine
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from underhood.faces.show_tables import brief, brief_share, counted_in, distinct_of, mark_of, sentence, values_of
 from underhood.ground.errors import RecordError
 from underhood.ground.findings import Finding
-from underhood.tables.look import Look
-from underhood.tables.statistics import Column, as_value, bars, names_rows
+from underhood.signs.look import Look
+from underhood.signs.statistics import Column, as_value, bars, names_rows
 
 WIDE, HIGH, BINS = 240, 44, 40
 _NAMES = {"✗": "bad", "!": "warn", "·": "dim"}

@@ -40,7 +40,7 @@ def look(
     from underhood.faces.look_page import write_page
     from underhood.faces.reading import looked_at
     from underhood.ground.findings import finding_json
-    from underhood.tables.statistics import profile_json
+    from underhood.signs.statistics import profile_json
 
     with _progress() as say:
         seen = looked_at(tables, label=label, say=say)

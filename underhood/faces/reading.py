@@ -9,14 +9,14 @@ from typing import Any
 
 from underhood.faces.show_compare import Compared
 from underhood.ground.errors import SourceError, nearest
-from underhood.tables.compare import compare as compare_tables
-from underhood.tables.compare import compare_periods
+from underhood.moves.compare import compare as compare_tables
+from underhood.moves.compare import compare_periods
+from underhood.signs.look import Look
+from underhood.signs.look import look as look_at
+from underhood.signs.profile import profile_table
 from underhood.tables.databases import is_database
 from underhood.tables.frames import Table, described, open_folder, open_table
 from underhood.tables.local import Engine
-from underhood.tables.look import Look
-from underhood.tables.look import look as look_at
-from underhood.tables.profile import profile_table
 
 Say = Callable[[str], None]
 

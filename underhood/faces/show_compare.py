@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from underhood.faces.show_tables import BLOCKS, counted_in, in_short, mark_of, text_of, wrapped
-from underhood.tables.moves import KINDS, Comparison, Move
-from underhood.tables.statistics import Column, Profile, bars, bars_between
+from underhood.moves.moves import KINDS, Comparison, Move
+from underhood.signs.statistics import Column, Profile, bars, bars_between
 
 FIRST = 8  # moves on the first screen
 WIDE = 24  # characters of a shape

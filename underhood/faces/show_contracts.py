@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
+from underhood.contract.contract import Contract
+from underhood.contract.foreign_rules import Imported
+from underhood.contract.impedance import BREAKS, CHANGES, HARMLESS, Effect
+from underhood.contract.rules import Type
 from underhood.ground.findings import Finding
-from underhood.tables.contract import Contract
-from underhood.tables.foreign_rules import Imported
-from underhood.tables.impedance import BREAKS, CHANGES, HARMLESS, Effect
 from underhood.tables.quarantine import Checked, Held
-from underhood.tables.rules import Type
 
 MOST_FINDINGS, MOST_REACHED = 8, 6
 _STYLE = {BREAKS: ("✗", "red"), CHANGES: ("!", "yellow"), HARMLESS: ("·", "dim")}

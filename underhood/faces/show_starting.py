@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from underhood.build.offers import Proposal
-from underhood.build.proposal import Proposed
+from underhood.start.offers import Proposal
+from underhood.start.proposal import Proposed
 
 
 def show_proposal(to: Console, proposal: Proposal) -> None:

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from underhood.ground.findings import Finding
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
-from underhood.tables.look import Look
-from underhood.tables.statistics import Column, Profile, as_value, bars, names_rows
+from underhood.signs.look import Look
+from underhood.signs.statistics import Column, Profile, as_value, bars, names_rows
 
 FIRST = 5  # findings on the first screen
 MOST_COLUMNS = 40  # on one screen

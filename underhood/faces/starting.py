@@ -34,9 +34,9 @@ def init(
       underhood init orders.csv customers.csv --label returned
       underhood init data/ --yes --refuse join:customers --refuse sensitive:age
     """
-    from underhood.build.starting import start
     from underhood.faces.show import Progress, console
     from underhood.faces.show_starting import show_proposed
+    from underhood.start.starting import start
 
     target = Path(out)
     progress = Progress(console(stderr=True))

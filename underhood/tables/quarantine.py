@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from underhood.contract.contract import Contract, read_contract, rule_json
+from underhood.contract.rhythm import Fresh
+from underhood.contract.rules import DUCKDB, Dialect, Key, Reader, Reference, Required, Rule, Type, figure
 from underhood.ground.errors import ContractError, UnderhoodError, nearest, raise_all
 from underhood.plan.exprs import digest
 from underhood.plan.operations import NUMBER, TEXT, TIME
 from underhood.plan.steps import Source
-from underhood.tables.contract import Contract, read_contract, rule_json
-from underhood.tables.rhythm import Fresh
-from underhood.tables.rules import DUCKDB, Dialect, Key, Reader, Reference, Required, Rule, Type, figure
 
 REASONS = "broken"
 FIRST = 3  # examples of a broken rule
