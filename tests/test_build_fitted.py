@@ -156,6 +156,7 @@ def test_a_training_row_has_the_mean_of_the_labels_known_before_it_was_asked(des
         assert made[row["id"]] == (None if (m := mean_then(rows, row)) is None else pytest.approx(m, rel=1e-14))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), hour=st.integers(0, 24 * 14))
 def test_no_training_row_changes_when_labels_known_later_change(tmp_path: Path, seed: int, hour: int) -> None:

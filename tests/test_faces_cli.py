@@ -218,8 +218,17 @@ def test_no_project_here_says_where_and_what_to_do(tmp_path: Path, monkeypatch: 
     assert "--project" in done.stderr
 
 
+def test_a_query_without_a_case_reads_what_the_deployed_bundle_learned_from(built_shop: Path) -> None:
+    rows = json.loads(run(built_shop, "query", "select count(*) as n from training", "--json").stdout)
+
+    assert rows[0]["n"] > 0
+    assert "7" in run(built_shop, "query", "select 1", "--case", "7").stderr
+
+
 def test_nothing_built_yet_says_to_build(tmp_path: Path) -> None:
     project = world.write_shop(tmp_path)
+    asked = run(project, "query", "select * from training")
+    assert "underhood build" in asked.stderr
     done = run(project, "decide", "--since", "2024-03-08", "--until", "2024-03-09")
 
     assert (done.exit_code, "underhood build" in done.stderr) == (1, True)
@@ -336,7 +345,7 @@ def test_every_command_that_a_hint_names_exists_with_its_options() -> None:
     assert strange == []
 
 
-PROSE = {"__init__.py", "build/draft.py"}
+PROSE = {"__init__.py", "start/draft.py"}
 
 
 def is_one_piece(line: str) -> bool:

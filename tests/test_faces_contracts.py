@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from underhood.contract.contract import read_contract
+from underhood.contract.contract import Contract, freeze, read_contract
+from underhood.contract.rules import Holds
 from underhood.faces.cli import main
 
 
@@ -126,3 +127,33 @@ def test_a_moment_that_is_none_is_told(folder: Path) -> None:
 
     assert done.exit_code == 1
     assert "'soon' is not a moment" in done.output
+
+
+def test_rows_set_aside_never_overwrite_a_file(folder: Path) -> None:
+    run("infer", "t.csv")
+    before = (folder / "t.csv").read_bytes()
+    onto_itself = run("check", "t.csv", "--against", "contracts/t.toml", "--quarantine", "t.csv")
+    nowhere = run("check", "t.csv", "--against", "contracts/t.toml", "--quarantine", "none/bad.parquet")
+
+    assert (onto_itself.exit_code, nowhere.exit_code) == (1, 1)
+    assert "is there already" in onto_itself.output
+    assert "there is no such folder" in nowhere.output
+    assert (folder / "t.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(("column", "says"), [("nope", "has no column 'nope'"), ("place", "place is text, not a time")])
+def test_a_clock_that_is_none_is_told(folder: Path, column: str, says: str) -> None:
+    done = run("infer", "t.csv", "--happened", column)
+
+    assert done.exit_code == 1
+    assert says in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("condition", ["place >0", "cast(place as INTEGER) > 0"])
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_a_rule_that_cannot_run_is_named(folder: Path, condition: str, share: float) -> None:
+    freeze(Contract("t", (Holds(condition, ("place",), share=share),)), folder / "t.toml")
+    done = run("check", "t.csv", "--against", "t.toml")
+
+    assert done.exit_code == 1
+    assert "rule 1 cannot be checked" in " ".join(done.output.split())

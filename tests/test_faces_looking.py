@@ -273,3 +273,44 @@ def test_shapes_and_values_of_every_kind_of_column() -> None:
         "a 75%, b 25%",
         "nothing but nulls",
     ]
+
+
+@pytest.mark.parametrize(
+    ("time", "at", "says"),
+    [
+        ("day", "2012-13-01", "'2012-13-01' is not a moment"),
+        ("cnt", "2012-01-01", "cnt is number, not a time"),
+    ],
+)
+def test_a_moment_to_compare_at_that_is_none_is_told(run: Run, tmp_path: Path, time: str, at: str, says: str) -> None:
+    (tmp_path / "t.csv").write_text("day,cnt\n" + "".join(f"2012-01-{d:02},{d}\n" for d in range(1, 29)))
+    done = run("compare", tmp_path / "t.csv", "--time", time, "--at", at, code=1)
+
+    assert says in " ".join(done.output.split())
+
+
+def test_a_label_that_no_table_has_is_told(run: Run, shop: Path) -> None:
+    done = run("look", shop, "--label", "retuned", code=1)
+
+    assert "did you mean returned" in " ".join(done.output.split())
+
+
+def test_a_table_without_rows_is_not_called_fine(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,price\n")
+    done = run("look", tmp_path / "t.csv", "--html", tmp_path / "t.html")
+
+    assert "nothing found" not in done.output + (tmp_path / "t.html").read_text()
+    assert "it has no rows" in done.output
+
+
+def test_a_damaged_file_does_not_hide_the_others(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("id,price\n1,2\n2,3\n")
+    (tmp_path / "odd.parquet").write_bytes(b"PAR1")
+    done = run("look", tmp_path, "--html", tmp_path / "page.html", code=1)
+    body = json.loads(run("look", tmp_path, "--json", code=1).stdout)
+
+    assert "good" in done.output
+    assert "odd.parquet" in done.output
+    assert [t["table"] for t in body["tables"]] == ["good"]
+    assert "odd.parquet" in (tmp_path / "page.html").read_text()
+    assert "odd.parquet" in body["errors"][0]["where"]

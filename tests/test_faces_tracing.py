@@ -11,8 +11,10 @@ from uuid import UUID
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
 from tests.test_faces_cli import told
+from underhood.faces.cli import main
 from underhood.faces.graph import around, draw, used
 from underhood.faces.openlineage import run_event
 from underhood.plan.lineage import find_node, lineage_of
@@ -207,3 +209,10 @@ def test_messy_names_are_matched_to_a_file_that_is_never_overwritten(bench: Work
     }
     assert "already" in told(bench, *words).stderr
     assert "did you mean firm" in told(bench, "match", f"{messy}:frm", f"{known}:name", "--out", f"{out}2").stderr
+
+
+def test_how_like_names_must_be_lies_between_0_and_1(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["match", "a.csv:a", "b.csv:b", "--out", str(tmp_path / "m.csv"), "--least", "7"])
+
+    assert done.exit_code == 2
+    assert "0<=x<=1" in done.output

@@ -393,6 +393,7 @@ def test_no_function_is_longer_than_one_can_hold_in_mind():
 # --- words ---
 
 
+@cache
 def glossary():
     """Stray synonym → the term to say instead, from the table in docs/glossary.md."""
     rows = [
@@ -415,6 +416,7 @@ def names_defined(path):
             yield node.lineno, node.id if isinstance(node, ast.Name) else node.attr
 
 
+@cache
 def words(text):
     """The words of a name or a sentence, lower case: "rootCause_ms" → "root cause ms"."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
@@ -422,7 +424,12 @@ def words(text):
 
 
 def says(text, word):
-    return re.search(rf"\b{re.escape(words(word))}s?\b", words(text)) is not None
+    return pattern(word).search(words(text)) is not None
+
+
+@cache
+def pattern(word):
+    return re.compile(rf"\b{re.escape(words(word))}s?\b")
 
 
 def test_names_in_the_code_use_the_words_of_the_glossary():

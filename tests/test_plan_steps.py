@@ -321,3 +321,26 @@ def test_a_definition_has_the_same_fingerprint_wherever_its_files_lie() -> None:
 
     assert fingerprint(here) == fingerprint(there)
     assert fingerprint(here) != fingerprint(uh.source("/here/orders.csv", happened="placed"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: uh.clean.null_above("a", "x"),
+        lambda: uh.clean.null_below("a", None),
+        lambda: uh.clean.fix_units("a", "x"),
+        lambda: uh.clean.fix_units("a", 2, plus="x"),
+        lambda: uh.clean.map_levels("a", ["x"]),
+        lambda: uh.source("x.csv", key=3),
+        lambda: uh.source("x.csv", key=["a", 3]),
+        lambda: uh.costs(act=1),
+        lambda: uh.costs(act=(1, "x")),
+        lambda: uh.label("x", known="t"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_told_with_its_place_and_what_to_write(wrong: Any) -> None:
+    with pytest.raises(ProjectError) as found:
+        wrong()
+
+    assert found.value.where
+    assert found.value.hint

@@ -12,7 +12,7 @@ import underhood as uh
 from tests import world
 from tests.test_plan_asof import any_asks, planned
 from tests.test_tables_joins import Row, asked, at, seen, worlds
-from underhood.ground.errors import NotFoundError, ProjectError, RecordError, SourceError
+from underhood.ground.errors import NotFoundError, ProjectError, RecordError, RequestError, SourceError
 from underhood.ground.project import read_project
 from underhood.plan.joins import Plan, join_columns
 from underhood.plan.operations import TIME
@@ -22,6 +22,9 @@ from underhood.run.events import Events
 from underhood.run.state import State
 from underhood.tables.local import Engine, read_asks, read_plan, stream_rows
 
+ROOT = Path(__file__).parent.parent
+HOTEL = ROOT / "examples" / "hotel" / "hotel.py"
+BOOKINGS = ROOT.parent / "shared" / "data" / "hotel_bookings" / "hotel_bookings.parquet"
 DEPARTURES = Path(__file__).parent.parent / "examples" / "departures" / "departures.py"
 
 
@@ -178,6 +181,124 @@ def test_a_request_is_completed_and_decided_as_in_history(tmp_path: Path) -> Non
 
         assert made.row == whole
         assert made.id == decider(bundle)(whole, **told).id
+
+
+# --- a raw request ---
+
+MESSY = """late={"due + 3h": ["late_minutes", "returned"]}, derive=[size, due_day]).clean(
+    uh.clean.null_above("km", 20), uh.clean.map_levels("district", {"Westend": "Oldtown", "Parkside": None}),
+    uh.clean.drop_rows(too_heavy, why="no van takes it"), uh.clean.dedupe(["depot", "parcel"]),
+    uh.clean.fill_from("fragile", uh.source("codes.csv", happened="since", known="since"),
+                       by={"pieces": "code"}, take="breaks", overwrite=True),
+    uh.clean.null_above("late_minutes", 90))
+
+"""
+DERIVED = """
+def size(km, kg): return km * kg
+def due_day(due): return due - uh.days(1)
+def too_heavy(kg): return kg > 20
+
+
+parcels = uh.source("""
+CODES = "code,since,breaks\n1,2023-01-01 00:00:00,true\n2,2023-01-01 00:00:00,false\n2,2023-01-01 00:00:00,true\n"
+
+
+def messy_shop(tmp_path: Path) -> Path:
+    """A shop whose parcels are cleaned by steps of every kind, and have derived columns."""
+    project = world.write_shop(tmp_path)
+    (tmp_path / "codes.csv").write_text(CODES, "utf-8")
+    text = project.read_text("utf-8").replace("parcels = uh.source(", DERIVED.lstrip(), 1)
+    text = text.replace("""late={"due + 3h": ["late_minutes", "returned"]})\n""", MESSY, 1)
+    project.write_text(text.replace('"km", "kg"', '"size", "km", "kg"', 1), "utf-8")
+    return project
+
+
+def unlike_history(bench: Any, past: Path, most: int = 300, where: str = "true") -> tuple[int, list[Any]]:
+    """Raw rows as requests: how many cleaning changes, and those that get other inputs or features than in history."""
+    from underhood.repair import workbench
+
+    plan, bundle = bench.plan, workbench.build_system(bench, until=None).bundle
+    source = plan.sources[plan.system.asks.source.name]
+    asks = {ask["key"]: ask for ask in questions(bench.engine, plan, where, most)}
+    offline, wrong, changed = decider(bundle), [], 0
+    with State(past) as state:
+        online = decider(bundle, complete=state.complete)
+        for raw in raw_rows(bench.engine, plan, source.source.name):
+            ask = asks.pop(raw.pop("__key"), None)
+            if ask is None:
+                continue
+            told = {"key": ask["key"], "asked_at": ask["asked_at"]}
+            history = offline({c: ask[c] for c in plan.inputs}, **told)
+            made = online({c: v for c, v in raw.items() if c not in source.late}, **told)
+            changed += any(raw[c] != ask[c] for c in raw if c in plan.inputs)
+            if (
+                repr((made.features, made.score)) != repr((history.features, history.score))
+                or dict(made.row) != history.row
+            ):
+                wrong.append((made, history))
+    assert asks == {}
+    return changed, wrong
+
+
+def test_a_raw_request_is_cleaned_and_derived_as_in_history(tmp_path: Path) -> None:
+    with world.open_shop(messy_shop(tmp_path)) as bench:
+        with Events(tmp_path / "past.sqlite", bench.plan) as events:
+            events.append_history(bench.engine)
+        changed, wrong = unlike_history(bench, tmp_path / "past.sqlite")
+
+    assert wrong == []
+    assert changed > 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BOOKINGS.is_file(), reason="the shared data set hotel_bookings is not beside the checkout")
+def test_a_raw_hotel_booking_is_cleaned_and_derived_as_in_history(tmp_path: Path) -> None:
+    from underhood.repair.workbench import open_workbench
+
+    text = HOTEL.read_text("utf-8").replace("../../../shared/data/hotel_bookings/hotel_bookings.parquet", str(BOOKINGS))
+    cleaned = """bookings = bookings.clean(uh.clean.null_above("adr", 150), uh.clean.null_value("agent", 9.0))"""
+    text = text.replace("asks = (bookings", f"{cleaned}\n\n\nasks = (bookings", 1)
+    (tmp_path / "hotel.py").write_text(text, "utf-8")
+    with open_workbench(tmp_path / "hotel.py", record=tmp_path / "record") as bench:
+        with Events(tmp_path / "past.sqlite", bench.plan) as events:
+            events.append_history(bench.engine)
+        changed, wrong = unlike_history(bench, tmp_path / "past.sqlite")
+        (absurd,) = raw_rows(bench.engine, bench.plan, "bookings", "adr = 5400")
+        with State(tmp_path / "past.sqlite") as state:
+            made = state.complete({c: v for c, v in absurd.items() if c != "__key"}, "2016-02-19", absurd["__key"])
+
+    assert wrong == []
+    assert changed > 30
+    assert made["adr"] is None
+    assert made["arrival"] == "2016-03-25T00:00:00.000000"
+
+
+def parcel(**changed: Any) -> dict[str, Any]:
+    row = {"depot": "OAK", "parcel": 1, "due": "2024-03-21T12:00:00", "district": "Westend", "km": 21, "kg": 2.0}
+    return {**row, "pieces": 1, "fragile": False, **changed}
+
+
+def test_a_raw_request_that_cannot_be_cleaned_is_refused_in_raw_words(tmp_path: Path) -> None:
+    past = tmp_path / "past.sqlite"
+    with world.open_shop(messy_shop(tmp_path)) as bench, Events(past, bench.plan) as events, State(past) as state:
+        with pytest.raises(RequestError, match=r"no row of codes is kept[^$]*is_clean"):
+            state.complete(parcel(), "2024-03-21T10:30:00")
+        events.append("codes", raw_rows(bench.engine, bench.plan, "codes"))
+
+        made = state.complete(parcel(late_minutes=300.0), "2024-03-21T10:30:00")
+        assert (made["km"], made["district"], made["size"], made["fragile"]) == (None, "Oldtown", None, True)
+        assert "late_minutes" not in made
+        with pytest.raises(RequestError, match="'drop too heavy': no van takes it"):
+            state.complete(parcel(kg=25.0), "2024-03-21T10:30:00")
+        bare = parcel(km="far", colour="red")
+        del bare["kg"]
+        with pytest.raises(RequestError) as told:
+            state.complete(bare, "2024-03-21T10:30:00")
+        said = " ".join(str(e) for e in (told.value, *told.value.also))
+        assert all(word in said for word in ("kg", "is missing", "'far', needs a finite number", "colour"))
+        assert "size" not in said
+        clean = {c: v for c, v in made.items() if c in bench.plan.sources["parcels"].schema}
+        assert state.complete(clean, "2024-03-21T10:30:00", is_clean=True) == made
 
 
 # --- what goes wrong ---

@@ -77,6 +77,7 @@ def test_findings_are_in_order_of_importance_and_by_table():
     assert set(seen.profiles) == {"one", "two"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data")
 def test_what_is_wrong_with_the_hourly_bikes_is_on_the_first_screen():
     with Engine(memory_mb=1500) as engine:

@@ -158,6 +158,7 @@ def test_a_table_without_rows_has_a_profile() -> None:
     assert profiled(a=pa.array([], pa.string()), b=pa.array([], pa.timestamp("us"))).rows == 0
 
 
+@pytest.mark.slow
 def test_a_thousand_columns_are_described_in_portions() -> None:
     found = profiled(**{f"c{n}": [n, n + 1] for n in range(1000)})
 

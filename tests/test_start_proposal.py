@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from underhood.faces.cli import main
 from underhood.ground.errors import ProjectError, SourceError
 from underhood.ground.project import read_project
 from underhood.plan.joins import Plan
+from underhood.plan.operations import TEXT
 from underhood.plan.steps import Asof, Recent, System
 from underhood.repair.workbench import build_system, open_workbench
+from underhood.signs.statistics import Column
 from underhood.start.draft import Function, plain_name, project_text
 from underhood.start.proposal import Proposed
+from underhood.start.proposed_sources import tidied
 from underhood.start.starting import start
 from underhood.tables.local import Engine, read_asks, read_plan
 
@@ -307,3 +311,21 @@ def test_the_file_for_real_tables_builds_as_it_was_written(
         assert features <= set(bench.plan.features)
         assert not {"reservation_status", "casual", "registered", "date_unregistration"} & set(bench.plan.features)
         assert positive[0] <= recipe["positive"] / recipe["rows"] <= positive[1]
+
+
+def test_a_label_is_named_as_its_table_names_it(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n % 7},{n % 3 == 0}\n" for n in range(200))
+    (tmp_path / "loans.csv").write_text(f"id,size,label\n{rows}")
+
+    for named in ("label", "loans.label"):
+        made = begin([tmp_path / "loans.csv"], tmp_path / "project.py", label=named)
+        assert "label_" in project_text(made.draft)
+
+
+def test_spellings_that_differ_by_more_than_plain_capitals_are_mapped_by_name() -> None:
+    column = partial(Column, name="city", sql_type="VARCHAR", kind=TEXT, rows=9, nulls=0, is_exact=True)
+    plain = column(distinct=2, top=(("Bonn", 6), ("BONN ", 3)))
+    umlaut = column(distinct=3, top=(("Zürich", 5), ("ZÜRICH ", 3), ("Bonn", 1)))
+
+    assert tidied("city", plain) == 'uh.clean.tidy("city", case="lower")'
+    assert tidied("city", umlaut) == "uh.clean.map_levels(\"city\", {'ZÜRICH ': 'Zürich'})"

@@ -191,12 +191,14 @@ def test_dates_beyond_the_calendar_are_read(engine: Engine, tmp_path: Path) -> N
     assert profile_table(engine, found).columns["d"].most == "+30000"
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_are_read(engine: Engine, tmp_path: Path) -> None:
     lines = [",".join(f"c{n}" for n in range(10_000)), ",".join(map(str, range(10_000)))]
 
     assert len(opened(engine, tmp_path, "\n".join(lines) + "\n").columns) == 10_000
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=400) | st.text(st.sampled_from('ab1,;\t|"\n\r\0é.-:'), max_size=200).map(str.encode))
 def test_no_bytes_whatever_break_it(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

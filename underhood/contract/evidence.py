@@ -33,7 +33,7 @@ from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import quoted
 from underhood.signs.profile import profile_table
 from underhood.signs.statistics import Column, Profile
-from underhood.tables.frames import Table
+from underhood.tables.frames import Table, see_time
 from underhood.tables.local import Engine
 from underhood.tables.quarantine import Checked, Held, check, drop
 
@@ -87,7 +87,10 @@ def infer(
     """The contract that a table supports. `happened` names its clock; found if not given.
 
     Every rule has its evidence. Rules that a few rows break are kept and those rows are findings.
+    Raises SourceError if `happened` is no column of times.
     """
+    if happened:
+        see_time(table, happened)
     profile = profile or profile_table(engine, table, say)
     clock = happened or _clock(table, profile)
     say(f"{table.name}: what its rows support")

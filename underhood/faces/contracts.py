@@ -69,7 +69,7 @@ def contract_show(face: Face, file: Path) -> None:
 @click.option("--against", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The contract.")
 @click.option("--with", "others", multiple=True, metavar="TABLE", help="A table that the contract refers to.")
 @click.option("--at", metavar="MOMENT", help="The moment (UTC) that freshness is measured at.")
-@click.option("--quarantine", metavar="FILE", help="Write the rows that break it, with reasons, to a Parquet file.")
+@click.option("--quarantine", metavar="FILE", help="Write the rows that break it, with reasons, to a new Parquet file.")
 @verb
 def contract_check(
     face: Face, table: str, against: Path, others: tuple[str, ...], at: str | None, quarantine: str | None
@@ -88,6 +88,8 @@ def contract_check(
 
     held_to = read_contract(against)
     now = _moment(at)
+    if quarantine:
+        _see_it_is_free(Path(quarantine))
     with _progress() as say, Engine() as engine:
         opened = open_table(engine, table)
         views = {t.name: t.name for t in (open_table(engine, other) for other in others)}
@@ -175,6 +177,14 @@ def _lineage(face: Face) -> Any:
         if face.project:
             raise
         return None
+
+
+def _see_it_is_free(path: Path) -> None:
+    """Raises ContractError if a file for the rows set aside would overwrite something, or has no folder to be in."""
+    if path.exists():
+        raise ContractError("is there already", str(path), "name a new file with --quarantine, or delete that one")
+    if not path.parent.is_dir():
+        raise ContractError("there is no such folder", str(path.parent), "make it, or name another file")
 
 
 def _moment(text: str | None) -> datetime | None:

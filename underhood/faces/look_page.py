@@ -70,7 +70,8 @@ def _rendered(look: Look, template: str) -> str:
         for table in look.tables
     ]
     title = ", ".join(t.name for t in look.tables[:4]) + (" …" if len(look.tables) > 4 else "")
-    return environment.get_template(template).render(title=title, tables=tables, n_findings=len(look.findings))
+    told = {"n_findings": len(look.findings), "errors": [str(e) for e in look.errors]}
+    return environment.get_template(template).render(title=title, tables=tables, **told)
 
 
 def kind_of_mark(finding: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,9 +52,11 @@ def look(
             {**profile_json(seen.profiles[t.name]), "origin": t.origin, "rejected": t.rejected} for t in seen.tables
         ],
         "findings": [finding_json(f) for f in seen.findings],
+        "errors": [e.as_json() for e in seen.errors],
     }
     if column is None:
         answer(face, body, lambda to: show_tables.show_look(to, seen, is_all))
+        _end(seen)
         return
     chosen = [(name, profile.columns[column]) for name, profile in seen.profiles.items() if column in profile.columns]
     if not chosen:
@@ -67,6 +70,13 @@ def look(
             show_tables.show_column(to, each, [f for f in seen.of(name) if column in f.columns])
 
     answer(face, body, show)
+    _end(seen)
+
+
+def _end(seen: Any) -> None:
+    """Ends with exit code 1 if something could not be read."""
+    if seen.errors:
+        sys.exit(1)
 
 
 @click.command()

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from underhood.faces.show_compare import Compared
-from underhood.ground.errors import SourceError, nearest
+from underhood.ground.errors import SourceError, UnderhoodError, raise_all
 from underhood.moves.compare import compare as compare_tables
 from underhood.moves.compare import compare_periods
 from underhood.signs.look import Look
 from underhood.signs.look import look as look_at
 from underhood.signs.profile import profile_table
 from underhood.tables.databases import is_database
-from underhood.tables.frames import Table, described, open_folder, open_table
+from underhood.tables.frames import Table, described, open_readable, open_table
 from underhood.tables.local import Engine
 
 Say = Callable[[str], None]
@@ -42,16 +42,16 @@ def look(*what: Any, label: str | None = None) -> Looked:
 
     Each of `what` is a path, a folder, a URL, "sqlite:///file.db#table", or a frame (pandas, Polars,
     Arrow). `label` names the column that a model is to foretell. The result has `tables`, `profiles`
-    and `findings`. Raises SourceError if a table cannot be read.
+    and `findings`, and `errors` for what of several cannot be read. Raises SourceError if none can be.
     """
     return looked_at(what, label=label)
 
 
 def looked_at(what: Sequence[Any], label: str | None = None, say: Say = lambda line: None) -> Looked:
     """The same for a list, with a line to `say` what is being done."""
-    with tables_of(what, say) as (engine, tables):
+    with tables_of(what, say) as (engine, tables, errors):
         seen = look_at(engine, tables, label, say)
-    return Looked(seen.tables, seen.profiles, seen.findings)
+    return Looked(seen.tables, seen.profiles, seen.findings, tuple(errors))
 
 
 def compare(one: Any, other: Any, *, by: Sequence[str] = (), time: str | None = None) -> Compared:
@@ -80,22 +80,34 @@ def compared_at(what: Any, time: str, at: str, say: Say = lambda line: None) -> 
     """The rows of one table before a moment beside those from then on."""
     with Engine() as engine:
         table = open_table(engine, what)
-        if time not in table.columns:
-            raise SourceError(f"has no column {time!r}", table.name, nearest(time, table.columns))
         found = compare_periods(engine, table, time, at, say=say)
         sides = [described(engine, name) for name in (found.one, found.other)]
         return Compared(found, profile_table(engine, sides[0], say), profile_table(engine, sides[1], say))
 
 
 @contextmanager
-def tables_of(what: Sequence[Any], say: Say) -> Iterator[tuple[Engine, list[Table]]]:
-    """The tables of files, folders and frames, open in an engine of their own."""
+def tables_of(what: Sequence[Any], say: Say) -> Iterator[tuple[Engine, list[Table], list[UnderhoodError]]]:
+    """The tables of files, folders and frames, open in an engine of their own, and what cannot be read of them.
+
+    Raises all of that if no table can be read.
+    """
     with Engine() as engine:
         tables: list[Table] = []
+        errors: list[UnderhoodError] = []
         for each in what:
             say(f"reading {each}" if isinstance(each, str) else "reading")
-            tables += open_folder(engine, each, say) if _holds_many(each) else [open_table(engine, each)]
-        yield engine, tables
+            try:
+                if _holds_many(each):
+                    made, wrong = open_readable(engine, each, say)
+                    tables += made
+                    errors += wrong
+                else:
+                    tables.append(open_table(engine, each))
+            except SourceError as error:
+                errors.append(error)
+        if not tables:
+            raise_all(errors)
+        yield engine, tables, errors
 
 
 def _holds_many(what: Any) -> bool:

@@ -194,11 +194,14 @@ def show_diagnosis(to: Console, found: Diagnosis, case: Case) -> None:
         to.print(f"    others    {t.broken:,} dearer, {t.bettered:,} cheaper, of {t.n_healthy:,}")
         to.print(f"    money     {t.money_before:,.0f} → {t.money_after:,.0f} per 1,000 decisions")
         _hanging(to, "    evidence ", f"[dim]{escape(cause.suspect.evidence)}[/]")
-    ruled = [r for r in found.rulings if not r.suspects]
+    ruled: dict[str, list[str]] = {}
+    for ruling in found.rulings:
+        if not ruling.suspects:
+            ruled.setdefault(ruling.says, []).append(ruling.kind)
     if ruled:
         to.print("\n  what else it could have been, and why it is not:")
-    for ruling in ruled:
-        _hanging(to, f"    [dim]{ruling.kind}[/]:", escape(ruling.says))
+    for says, kinds in ruled.items():
+        _hanging(to, "    ", f"[dim]{', '.join(kinds)}[/]: {escape(says)}")
     if found.neighbourhood:
         n = found.neighbourhood
         to.print(

@@ -37,18 +37,27 @@ def show_look(to: Console, look: Look, is_all: bool = False) -> None:
     if len(look.tables) == 1:
         table = look.tables[0]
         _headline(to, look, table.name)
-        show_findings(to, look.of(table.name), is_all)
+        show_findings(to, look.of(table.name), is_all, has_rows=bool(table.rows))
         to.print()
         n = len(table.columns)
         show_columns(to, look.profiles[table.name], n if is_all else MOST_COLUMNS)
+        _show_unread(to, look)
         return
     for table in look.tables:
         _headline(to, look, table.name)
-        show_findings(to, look.of(table.name), is_all, most=2)
+        show_findings(to, look.of(table.name), is_all, most=2, has_rows=bool(table.rows))
         if is_all:
             show_columns(to, look.profiles[table.name], len(table.columns))
         to.print()
     to.print(Text("columns and all findings of one table: underhood look FILE --all", "dim"))
+    _show_unread(to, look)
+
+
+def _show_unread(to: Console, look: Look) -> None:
+    """What was to be looked at too, and why it could not be."""
+    for each in (error for first in look.errors for error in (first, *first.also)):
+        to.print(Text.assemble(("✗ ", "bold red"), f"{each.where}: {each.what}"))
+        to.print(Text(f"  → {each.hint}", "dim"))
 
 
 def _headline(to: Console, look: Look, name: str) -> None:
@@ -65,9 +74,13 @@ def _headline(to: Console, look: Look, name: str) -> None:
         to.print(Text(f"! {told}", "yellow"))
     for note in table.notes:
         to.print(Text(f"· {note}", "dim"))
+    if not table.rows:
+        to.print(Text("! it has no rows: nothing can be said about its values", "yellow"))
 
 
-def show_findings(to: Console, findings: Sequence[Finding], is_all: bool = False, most: int = FIRST) -> None:
+def show_findings(
+    to: Console, findings: Sequence[Finding], is_all: bool = False, most: int = FIRST, has_rows: bool = True
+) -> None:
     """Findings, most important first: the sentence, then how many rows and what to do."""
     shown = findings if is_all else findings[:most]
     for finding in shown:
@@ -83,7 +96,7 @@ def show_findings(to: Console, findings: Sequence[Finding], is_all: bool = False
             to.print(Text(f"  {finding.query}", "dim italic"))
     if len(findings) > len(shown):
         to.print(Text(f"… {len(findings) - len(shown)} more: --all", "dim"))
-    if not findings:
+    if not findings and has_rows:
         to.print(Text("✓ nothing found that looks wrong", "green"))
 
 

@@ -181,7 +181,13 @@ def clean(face: Face, source: str, without: str) -> None:
 @click.argument("messy", metavar="FILE:COLUMN")
 @click.argument("known", metavar="FILE:COLUMN")
 @click.option("--out", required=True, metavar="FILE", help="The CSV to write; it must not be there yet.")
-@click.option("--least", default=0.5, show_default=True, help="How like two names must be, from 0 to 1.")
+@click.option(
+    "--least",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="How like two names must be, from 0 to 1.",
+)
 @verb
 def match(face: Face, messy: str, known: str, out: str, least: float) -> None:
     """Match messy names to known ones, as a table that you correct.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from underhood.moves.pairs import in_cohort, missing_in_cohort, relations, renam
 from underhood.moves.sides import Sides, duplicates, shared_columns, side_by_side
 from underhood.plan.operations import NUMBER, TIME
 from underhood.plan.render import quoted
-from underhood.tables.frames import Table, described
+from underhood.tables.frames import Table, described, see_time
 from underhood.tables.local import Engine
 
 LEAST_DUPLICATES = 0.005  # of the rows, more than before
@@ -79,7 +80,16 @@ def compare(
 def compare_periods(
     engine: Engine, table: Table, time: str, at: str, *, say: Callable[[str], None] = quietly
 ) -> Comparison:
-    """What moved in a table at a moment: its rows before `at` (a date or time, UTC) beside those from then on."""
+    """What moved in a table at a moment: its rows before `at` (a date or time, UTC) beside those from then on.
+
+    Raises SourceError if `time` is no column of times, or `at` no moment.
+    """
+    see_time(table, time)
+    try:
+        datetime.fromisoformat(at)
+    except ValueError as error:
+        hint = "write it as 2024-03-01 or 2024-03-01T06:00"
+        raise SourceError(f"{at!r} is not a moment", table.name, hint) from error
     moment = f"{quoted(time)} >= '{at}'"
     return compare_parts(engine, table, moment, names=(f"before {at}", f"from {at}"), time=time, say=say)
 

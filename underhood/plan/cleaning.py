@@ -101,11 +101,13 @@ def find_step(steps: Sequence[Step], wanted: str, where: str) -> Step:
 
 def null_above(column: str, most: float, *, name: str = "") -> Cleaning:
     """A number above `most` is an error of measurement and becomes null."""
+    _see_number(most, f"null_above {column}", "120")
     return _changed(column, name or f"null above {most:g}", when(col(column) > most, None, col(column)))
 
 
 def null_below(column: str, least: float, *, name: str = "") -> Cleaning:
     """A number below `least` becomes null."""
+    _see_number(least, f"null_below {column}", "0")
     return _changed(column, name or f"null below {least:g}", when(col(column) < least, None, col(column)))
 
 
@@ -140,6 +142,8 @@ def null_sentinels(column: str, *, also: Sequence[str] = (), name: str = "") -> 
 
 def map_levels(column: str, levels: Mapping[Any, Any], *, name: str = "") -> Cleaning:
     """Each value that `levels` lists becomes what it says; others stay. None as a new value makes null."""
+    if not isinstance(levels, Mapping):
+        raise ProjectError(f"{levels!r} is not a mapping", f"map_levels {column}", 'write it as {"old": "new"}')
     to_null = [old for old, new in levels.items() if new is None]
     renamed = {old: new for old, new in levels.items() if new is not None}
     value = col(column).map(renamed).fill(col(column)) if renamed else col(column)
@@ -154,6 +158,8 @@ def fix_units(
 
     fix_units("temp", 1.8, plus=32, where=in_celsius) makes Fahrenheit of Celsius.
     """
+    for number, example in ((factor, "0.4536"), (plus, "plus=32")):
+        _see_number(number, f"fix_units {column}", example)
     made = col(column) * factor + plus if plus else col(column) * factor
     holds = None if where is None else _predicate(where)
     said = f"times {factor:g}" + (f" plus {plus:g}" if plus else "") + (f" where {holds}" if holds is not None else "")
@@ -274,6 +280,11 @@ def dedupe(by: str | Sequence[str] = (), *, keep: str = LAST, order: str | Predi
 
 def _changed(column: str, name: str, value: Expr) -> Cleaning:
     return Cleaning(re.sub(r"\s+", " ", name), column, value)
+
+
+def _see_number(value: Any, where: str, example: str) -> None:
+    if not isinstance(value, (int, float)):
+        raise ProjectError(f"{value!r} is not a number", where, f"write a number: {example}")
 
 
 def _predicate(where: Predicate) -> Expr:

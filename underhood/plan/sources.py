@@ -12,7 +12,7 @@ from typing import Any
 
 from underhood.ground.errors import ProjectError, UnderhoodError, nearest, raise_all
 from underhood.plan.cleaning import LAST, Cleaning, Deduping, Dropping, Filling, Step, title
-from underhood.plan.exprs import Expr, columns_of, typed
+from underhood.plan.exprs import Expr, as_json, columns_of, from_json, typed
 from underhood.plan.operations import FLAG, NUMBER, SPAN, TIME
 from underhood.plan.render import quoted, to_python, to_sql
 from underhood.plan.steps import RESERVED, Source, late_columns
@@ -373,22 +373,55 @@ def row_cleaner(typed_source: Typed) -> Callable[[Mapping[str, Any]], tuple[dict
     needs other rows or a reference cannot be made here, and is left out:
     deduping, filling.
     """
-    steps: list[tuple[str, str, Any]] = []
-    for stage in typed_source.stages:
-        if isinstance(stage.step, Cleaning):
-            steps.append((stage.step.column, "", to_python({stage.step.column: stage.step.value})))
-        elif isinstance(stage.step, Dropping):
-            steps.append(("", title(stage.step), to_python({"": stage.step.where})))
-    derive = to_python(typed_source.columns)
+    return told_cleaner(row_told(typed_source, typed_source.columns), {})
+
+
+def row_told(typed_source: Typed, names: Iterable[str]) -> dict[str, Any]:
+    """What makes these columns of one raw row, as plain JSON; `needs` are the raw columns that it reads, by type.
+
+    Deduping is left out: it sets aside other rows.
+    """
+    columns = {name: typed_source.columns[name] for name in names}
+    needed = {c for expr in columns.values() for c in columns_of(expr)}
+    steps: list[dict[str, Any]] = []
+    befores = [typed_source.raw, *(stage.schema for stage in typed_source.stages)]
+    for before, stage in reversed(list(zip(befores, typed_source.stages, strict=False))):
+        step = stage.step
+        if isinstance(step, Dropping):
+            steps.append({"drop": title(step), "why": step.why, "made": as_json(step.where)})
+            needed |= columns_of(step.where)
+        elif isinstance(step, Cleaning) and step.column in needed:
+            steps.append({"column": step.column, "made": as_json(step.value)})
+            needed = (needed - {step.column}) | columns_of(step.value)
+        elif isinstance(step, Filling) and step.column in needed:
+            told = {"fill": title(step), "column": step.column, "source": step.reference.name, "by": dict(step.by)}
+            steps.append({**told, "take": step.take, "overwrites": step.overwrites, "type": stage.schema[step.column]})
+            needed = (needed & set(before)) | set(step.by)
+    needs = {name: kind for name, kind in typed_source.raw.items() if name in needed}
+    made = {name: as_json(expr) for name, expr in columns.items()}
+    return {"needs": needs, "steps": steps[::-1], "columns": made}
+
+
+def told_cleaner(
+    told: Mapping[str, Any], fills: Mapping[str, Callable[[Mapping[str, Any]], Any]]
+) -> Callable[[Mapping[str, Any]], tuple[dict[str, Any], str]]:
+    """As `row_cleaner`, of what `row_told` told; `fills` looks a value up for a filling step of that title."""
+    steps = [(step, to_python({"": from_json(step["made"])}) if "made" in step else None) for step in told["steps"]]
+    none = dict.fromkeys([*told["needs"], *(step["column"] for step in told["steps"] if "column" in step)])
+    derive = to_python({name: from_json(made) for name, made in told["columns"].items()})
 
     def clean(row: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        values = {**dict.fromkeys(typed_source.cleaned), **row}
-        refused = ""
-        for column, name, made in steps:
-            if column:
-                values.update(made(values))
-            elif made(values)[""] and not refused:
-                refused = name
+        values, refused = {**none, **row}, ""
+        for step, made in steps:
+            if made is None:
+                if step["fill"] in fills:
+                    own, found = values[step["column"]], fills[step["fill"]](values)
+                    first, second = (found, own) if step["overwrites"] else (own, found)
+                    values[step["column"]] = second if first is None else first
+            elif "column" in step:
+                values[step["column"]] = made(values)[""]
+            elif not refused and made(values)[""]:
+                refused = step["drop"]
         return derive(values), refused
 
     return clean

@@ -8,7 +8,7 @@ a circle or a function without `return` is found when the file is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -268,12 +268,20 @@ def _value(value: str | Function | Expr) -> Expr:
 
 def label(function: Function, *, known: str) -> Label:
     """The label that `function` makes of the asked row's columns, known at the clock `known`."""
-    name = function.__name__
+    name = getattr(function, "__name__", "")
+    if not name:
+        hint = "def late(delay): return delay > 15; then uh.label(late, known=…)"
+        raise ProjectError(f"{function!r} is not a function", "label", hint)
     return Label(name, define([function], "label")[name], clock(known, f"label {name}"))
 
 
 def costs(**of: tuple[float, float]) -> Costs:
     """What each action costs for one decision: action=(if it does not happen, if it does)."""
+    for action, pair in of.items():
+        is_pair = isinstance(pair, Sequence) and len(pair) == 2
+        if not is_pair or not all(isinstance(c, (int, float)) for c in pair):
+            hint = f"{action}=(cost if it does not happen, cost if it does), as in {action}=(2, 10)"
+            raise ProjectError(f"{pair!r} is not two costs", f"costs.{action}", hint)
     return Costs({action: (float(no), float(yes)) for action, (no, yes) in of.items()})
 
 
@@ -344,8 +352,13 @@ def span(text: str, where: str) -> float:
 
 
 def names(one_or_more: str | Sequence[str]) -> tuple[str, ...]:
-    """A tuple of names, also of a single one."""
-    return (one_or_more,) if isinstance(one_or_more, str) else tuple(one_or_more)
+    """A tuple of names, also of a single one. Raises ProjectError if they are no texts."""
+    found = (one_or_more,) if isinstance(one_or_more, str) or not isinstance(one_or_more, Iterable) else one_or_more
+    made = tuple(found)
+    wrong = [n for n in made if not isinstance(n, str)]
+    if wrong:
+        raise ProjectError(f"{wrong[0]!r} is no name of a column", "key, by or take", 'write it as "id", or ["a", "b"]')
+    return made
 
 
 def sources_of(base: Base) -> dict[str, Source]:

@@ -9,6 +9,7 @@ Each verb reads the record, does one thing and keeps what it found there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from underhood.build import bundle as bundles
 from underhood.build.builds import Build, build
 from underhood.build.bundle import Bundle
+from underhood.build.trainset import open_training
 from underhood.faults.kinds import Scene
 from underhood.ground.errors import ComplaintError, NotFoundError, ProjectError
 from underhood.ground.project import Project, find_project, read_project
@@ -376,9 +378,14 @@ def open_decision(bench: Workbench, wanted: str) -> Opened:
 
 
 def query(bench: Workbench, sql: str, case: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a query over the views of a case (decisions, training, asks, sources): to rerun its evidence."""
-    if bench.n_decisions and bench.database.cases():
+    """Rows of a query over the views of a case (decisions, training, asks, sources): to rerun its evidence.
+
+    As long as there is no case, `training` is what the deployed bundle learned from; NotFoundError if there is none.
+    """
+    if case is not None or (bench.n_decisions and bench.database.cases()):
         scene_of(bench, read_case(bench.database, case))
+    elif bench.database.deployments(bench.system.name) or re.search(r"(?i)\b(from|join)\s+training\b", sql):
+        open_training(bench.engine, bench.record, deployed(bench).made_from["training"])
     return bench.engine.query(sql)
 
 

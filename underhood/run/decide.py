@@ -166,15 +166,20 @@ def decision_id(bundle: str, key: str, asked_at: str, row: Row) -> str:
 
 def check_row(bundle: Bundle, row: Row) -> None:
     """Raises RequestError naming every missing, mistyped and unknown field; nothing if the row is sound."""
+    check_fields(bundle.inputs, row)
+
+
+def check_fields(inputs: Mapping[str, str], row: Row) -> None:
+    """As `check_row`, of the inputs by type: of a bundle, or of a request as its table's file would have it."""
     errors: list[UnderhoodError] = []
-    for name, kind in bundle.inputs.items():
+    for name, kind in inputs.items():
         if name not in row:
             errors.append(RequestError("is missing", name, "send null if there is no value"))
         elif row[name] is not None and not _sound(row[name], kind):
             errors.append(RequestError(f"is {_short(row[name])}, needs {_NEEDS[kind]}", name))
     for name in row:
-        if name not in bundle.inputs:
-            errors.append(RequestError("is not an input", str(name), nearest(str(name), bundle.inputs)))
+        if name not in inputs:
+            errors.append(RequestError("is not an input", str(name), nearest(str(name), inputs)))
     raise_all(errors)
 
 

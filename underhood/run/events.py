@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from underhood.ground.errors import ProjectError, RecordError, SourceError
 from underhood.ground.records import Row, as_time
@@ -23,10 +23,13 @@ from underhood.plan.joins import Plan
 from underhood.plan.literals import quoted
 from underhood.plan.operations import TIME
 from underhood.plan.render import to_python
-from underhood.plan.sources import Typed, row_cleaner
+from underhood.plan.sources import Typed, row_cleaner, row_told
 from underhood.plan.steps import ASKED_AT, Asof, Recent
 from underhood.plan.windows import figure, in_parts, is_swept
 from underhood.record.sqlite import connect, failure
+
+if TYPE_CHECKING:
+    from underhood.tables.local import Engine
 
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 Values = Mapping[str, Any]
@@ -109,9 +112,34 @@ class Events:
                 self._db.execute("rollback")
         return n
 
+    def append_history(self, engine: Engine) -> dict[str, int]:
+        """Keeps all rows of history, as cleaning left them, and tells how many of each source.
+
+        `engine` has read the plan: `open_workbench` does that.
+        """
+        from underhood.tables.local import stream_rows  # appending row by row needs no engine
+
+        kept = {}
+        for name, table in self._tables.items():
+            schema = table.typed.schema
+            times = [c for c, kind in schema.items() if kind == TIME]
+            sql = f"select * from {quoted(name)} order by __row"
+            rows = stream_rows(engine, sql, ["__key", *schema], times)
+            kept[name] = self.append(name, rows, are_clean=True)
+        return kept
+
 
 def _joined(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(join.source.name for join in plan.system.asks.joins))
+    """The sources that are kept: the joined ones, and the references that a request is filled from."""
+    filled = [step["source"] for step in _request(plan)["steps"] if "fill" in step]
+    return list(dict.fromkeys([*(join.source.name for join in plan.system.asks.joins), *filled]))
+
+
+def _request(plan: Plan) -> dict[str, Any]:
+    """What makes a request's own inputs of its raw row, as plain JSON."""
+    asked = plan.sources[plan.system.asks.source.name]
+    told = row_told(asked, [c for c in asked.schema if c not in asked.late])
+    return {**told, "source": asked.source.name, "unused": [c for c in asked.raw if c not in told["needs"]]}
 
 
 def layout(plan: Plan) -> dict[str, Any]:
@@ -139,7 +167,7 @@ def layout(plan: Plan) -> dict[str, Any]:
             told["over_us"] = round(join.over_s * 1e6)
             told["figures"] = [Figure(n, name, join, other).told for name in join.figures]
         joins.append(told)
-    return {"version": 1, "joins": joins}
+    return {"version": 2, "joins": joins, "request": _request(plan)}
 
 
 class Figure:
@@ -198,6 +226,9 @@ class _Table:
         used = {c for f in self.figures if not f.names for c in f.columns}
         for _, join in self.joins:
             used |= {*join.by, *((*join.take.values(), join.tie) if isinstance(join, Asof) else ())} - {""}
+        self.fills = [s for s in _request(plan)["steps"] if "fill" in s and s["source"] == name]
+        for step in self.fills:
+            used |= {*step["by"].values(), step["take"]}
         self.columns = sorted(used)
         self.late = sorted((used | {c for f in self.figures for c in f.columns}) & set(self.typed.late))
         self._clean = row_cleaner(self.typed)
@@ -230,6 +261,9 @@ class _Table:
             tie = [join.tie] if isinstance(join, Asof) and join.tie else []
             ordered = ", ".join(quoted(c) for c in (*join.by, "__happened", *tie, "__known"))
             made.append(f"create index {quoted(f'{self.name} {n}')} on {quoted(self.name)} ({ordered})")
+        for n, step in enumerate(self.fills, 1):
+            ordered = ", ".join(quoted(c) for c in step["by"].values())
+            made.append(f"create index {quoted(f'{self.name} fill {n}')} on {quoted(self.name)} ({ordered})")
         return made
 
     def kept(self, row: Row, is_clean: bool) -> list[Any] | None:

@@ -10,17 +10,19 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from underhood.ground.errors import NotFoundError
+from underhood.ground.errors import NotFoundError, RequestError
 from underhood.ground.records import Row, as_time, time_text
 from underhood.plan.exprs import from_json
 from underhood.plan.literals import quoted
-from underhood.plan.operations import FLAG, TIME
+from underhood.plan.operations import FLAG, NUMBER, TIME
 from underhood.plan.render import to_python
+from underhood.plan.sources import told_cleaner
 from underhood.plan.steps import ASKED_AT
 from underhood.plan.windows import in_parts, of_parts
 from underhood.record.sqlite import failure
@@ -48,7 +50,7 @@ class State:
         except sqlite3.Error as error:
             self._db.close()
             raise failure("the past cannot be read", path, error) from error
-        joins = told["joins"]
+        joins, self._request = told["joins"], told["request"]
         self._answers = [(j["source"], (_asof if "take" in j else _recent)(self._db, j)) for j in joins]
         self._own = {join["source"]: join["is_keyed"] for join in joins if join["is_own"]}
 
@@ -80,20 +82,75 @@ class State:
             added.update(made)
         return added
 
-    def complete(self, given: Row, asked_at: str | datetime, key: str = "") -> dict[str, Any]:
-        """The request as `decide` takes it: what was given, with what the joins add."""
-        return {**given, **self.row(given, asked_at, key)}
+    def complete(
+        self, given: Row, asked_at: str | datetime, key: str = "", *, is_clean: bool = False
+    ) -> dict[str, Any]:
+        """The request as `decide` takes it: its raw row, cleaned and derived as in history, with what the joins add.
+
+        `given` is a row of the asked source as its file has it: times as ISO text
+        (UTC), null as None. Columns known only later may be left out, and are not
+        looked at. Raises RequestError naming every missing, mistyped and unknown raw
+        column at once, or the step that sets the row aside. Deduping sets aside no
+        request. `is_clean`: the row holds the source's columns after cleaning.
+        """
+        if is_clean:
+            return {**given, **self.row(given, asked_at, key)}
+        values = self.cleaned(given)
+        added = self.row(values, asked_at, key)
+        return {**{c: time_text(v) if isinstance(v, datetime) else v for c, v in values.items()}, **added}
+
+    def cleaned(self, given: Row) -> dict[str, Any]:
+        """A request's own inputs of its raw row, times as naive UTC. Raises RequestError as `complete` does."""
+        from underhood.run.decide import check_fields  # whoever only asks `row` does not load it
+
+        needs, unused = self._request["needs"], self._request["unused"]
+        raw: dict[str, Any] = {c: v for c, v in given.items() if c not in unused}
+        check_fields(needs, raw)
+        for name, kind in needs.items():
+            if raw[name] is not None and kind in (NUMBER, TIME):
+                raw[name] = as_time(raw[name]) if kind == TIME else float(raw[name])
+        values, refused = self._clean(raw)
+        if refused:
+            why = next(s["why"] for s in self._request["steps"] if s.get("drop") == refused)
+            told = f"is set aside by the cleaning step {refused!r}" + (f": {why}" if why else "")
+            raise RequestError(told, self._request["source"], "history holds no such row, so nothing was learned of it")
+        return values
+
+    @cached_property
+    def _clean(self) -> Callable[[Mapping[str, Any]], tuple[dict[str, Any], str]]:
+        fills = {s["fill"]: _filled(self._db, s) for s in self._request["steps"] if "fill" in s}
+        return told_cleaner(self._request, fills)
 
     def _own_rows(self, key: str) -> dict[str, int]:
         """The number of the question's own row in each source that may hold it, if it is kept."""
         rows: dict[str, int] = {}
         for source, is_keyed in self._own.items() if key else ():
-            if is_keyed:
-                found = self._db.execute(f"select __row from {quoted(source)} where __key = ?", (key,)).fetchone()
-                rows[source] = found[0] if found else -1
-            elif key.isdecimal():
-                rows[source] = int(key)
+            sql, place = f"select __row from {quoted(source)} where __key = ?1", -1
+            if not is_keyed and key.isdecimal() and len(key) < 19:
+                sql, place = f"{sql} or (__row = ?2 and __key is null)", int(key)
+            found = self._db.execute(sql, (key, place) if place >= 0 else (key,)).fetchone()
+            rows[source] = found[0] if found else -1
         return rows
+
+
+def _filled(db: sqlite3.Connection, step: Told) -> Callable[[Mapping[str, Any]], Any]:
+    """What a reference has for a row; null if its rows disagree. Raises RequestError if no row of it was kept."""
+    take, table = quoted(step["take"]), quoted(step["source"])
+    by = " and ".join(f"{quoted(theirs)} = ?" for theirs in step["by"].values())
+    sql, ours = f"select min({take}), max({take}) from {table} where {by}", tuple(step["by"])
+    read = _READ_AS.get(step["type"])
+    is_there = False
+
+    def look(row: Mapping[str, Any]) -> Any:
+        nonlocal is_there
+        is_there = is_there or db.execute(f"select 1 from {table} limit 1").fetchone() is not None
+        if not is_there:
+            hint = f"append the rows of {step['source']}, or give the row after cleaning: complete(..., is_clean=True)"
+            raise RequestError(f"no row of {step['source']} is kept to fill it from", step["column"], hint)
+        least, most = db.execute(sql, [_plain(row[c]) for c in ours]).fetchone()
+        return (least if read is None or least is None else read(least)) if least == most else None
+
+    return look
 
 
 def _matching(join: Told, asked: str) -> str:
@@ -154,6 +211,7 @@ def _moment(value: int) -> datetime:
     return EPOCH + timedelta(microseconds=value)
 
 
+_READ_AS: Mapping[str, Callable[[Any], Any]] = {FLAG: bool, TIME: _moment}
 _READ: Mapping[str, Callable[[Any], Any]] = {FLAG: bool, TIME: lambda value: time_text(_moment(value))}
 
 
@@ -215,8 +273,7 @@ def _looked(db: sqlite3.Connection, figure: Told, source: str) -> Callable[[tupl
     sql = f"select {listed or '1'} from {source}"
     compiled = to_python({"": from_json(figure["value"])})
     clock = {n: len(columns) + late.index(c) for n, c in enumerate(columns) if c in late}
-    reads: Mapping[str, Callable[[Any], Any]] = {FLAG: bool, TIME: _moment}
-    read = {n: reads[t] for n, t in enumerate(figure["columns"].values()) if t in reads}
+    read = {n: _READ_AS[t] for n, t in enumerate(figure["columns"].values()) if t in _READ_AS}
     kind = figure["kind"]
 
     def look(given: tuple[Any, ...], asked: int) -> float | None:

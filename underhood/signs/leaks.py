@@ -14,6 +14,7 @@ from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import quoted, sql_value
 from underhood.signs.partners import Partner
 from underhood.signs.profile import Column, Profile
+from underhood.signs.rewritten import rewritten
 from underhood.tables.frames import Table, described
 from underhood.tables.local import Engine, Frame
 
@@ -80,6 +81,8 @@ def leaks(engine: Engine, table: Table, profile: Profile, target: Target) -> Ite
         cells = _cells(engine, table, profile.columns[name], name)
         for made in _against(table, profile.columns[name], name, target, cells, base, rows):
             yield replace(made, severity=round(made.severity * certain, 3))
+    for made in rewritten(engine, table, profile, _DRAWN):
+        yield replace(made, severity=round(made.severity * certain, 3))
     yield from _filled_with(engine, table, profile, target)
 
 

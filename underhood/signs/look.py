@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from underhood.ground.errors import SourceError, UnderhoodError, nearest
 from underhood.ground.findings import Finding, ranked
 from underhood.moves.versions import version_findings
 from underhood.plan.render import quoted
@@ -27,11 +28,15 @@ FIRST_SCREEN = 5  # findings of a table that are read first
 
 @dataclass(frozen=True)
 class Look:
-    """Tables, their profiles by name, and what is wrong with them or worth knowing, most important first."""
+    """Tables, their profiles by name, and what is wrong with them or worth knowing, most important first.
+
+    `errors` tell of what was to be looked at too and cannot be read.
+    """
 
     tables: tuple[Table, ...]
     profiles: Mapping[str, Profile]
     findings: tuple[Finding, ...]
+    errors: tuple[UnderhoodError, ...] = ()
 
     def of(self, table: str) -> tuple[Finding, ...]:
         """The findings of one table, most important first."""
@@ -42,13 +47,23 @@ def look(engine: Engine, tables: Sequence[Table], target: str | None = None, say
     """Looks at tables together: each alone, then joined, against the target, and beside its versions.
 
     `target` names the column that a model is to foretell; without it likely ones are guessed.
+    Raises SourceError if no table has it.
     """
+    if target is not None:
+        _see_target(tables, target)
     kept = _keep(engine, tables, say)
     try:
         return _look(engine, tables, target, say)
     finally:
         for table in kept:
             engine.run(f"drop table if exists temp.{quoted(table.name)}")
+
+
+def _see_target(tables: Sequence[Table], target: str) -> None:
+    table, _, name = target.rpartition(".")
+    if not any(name in t.columns and table in ("", t.name) for t in tables):
+        known = [f"{t.name}.{c}" if table else c for t in tables for c in t.columns]
+        raise SourceError(f"there is no column {target!r}", ", ".join(t.name for t in tables), nearest(target, known))
 
 
 def _keep(engine: Engine, tables: Sequence[Table], say: Say) -> list[Table]:

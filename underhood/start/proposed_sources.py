@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
 
 from underhood.ground.errors import ProjectError
 from underhood.ground.findings import Finding
@@ -151,6 +152,7 @@ def _path(origin: str, folder: Path) -> str:
 
 _EQUALS = re.compile(r'"?([^"]+?)"?\s*=\s*(.+)')
 _BEYOND = re.compile(r'"?([^"]+?)"?\s*([<>])=?\s*\(?(-?[\d.]+(?:e[+-]?\d+)?)(?:::DOUBLE)?\)?')
+_TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _NUMBER = re.compile(r"-?[\d.]+(e[+-]?\d+)?")
 
 
@@ -163,15 +165,26 @@ def _cleaning(found: Survey, offers: Offers, table: str, key: Sequence[str]) -> 
             yield call, finding.says
 
 
-def _tidied(name: str, column: Column) -> str:
-    """The step that makes one level of its spellings, if spaces and capitals are all they differ by."""
+def tidied(name: str, column: Column) -> str:
+    """The step that makes one level of its spellings, if spaces and capitals are all they differ by.
+
+    `tidy` knows the capitals from A to Z: where others differ too, each spelling is mapped to the most frequent one.
+    """
     if not column.has_all or column.kind != TEXT:
         return ""
-    levels = [str(v) for v, _ in column.top]
-    tidy = {" ".join(v.split()) for v in levels}
-    if len({v.lower() for v in tidy}) < len(tidy):
+    levels = [str(v) for v, _ in sorted(column.top, key=lambda level: -level[1])]
+    plain = {v: " ".join(v.split()) for v in levels}
+    first: dict[str, str] = {}
+    for level in levels:
+        first.setdefault(plain[level].casefold(), level)
+    if len(first) == len(levels):
+        return ""
+    if len(set(plain.values())) == len(first):
+        return f'uh.clean.tidy("{name}")'
+    if len({v.translate(_TO_LOWER) for v in plain.values()}) == len(first):
         return f'uh.clean.tidy("{name}", case="lower")'
-    return f'uh.clean.tidy("{name}")' if len(tidy) < len(levels) else ""
+    mapped = {level: plain[first[plain[level].casefold()]] for level in levels}
+    return f'uh.clean.map_levels("{name}", { ({old: new for old, new in mapped.items() if old != new})!r})'
 
 
 def cleaning_call(finding: Finding, profile: Profile) -> str:
@@ -179,7 +192,7 @@ def cleaning_call(finding: Finding, profile: Profile) -> str:
     name = finding.columns[0] if len(finding.columns) == 1 else ""
     column = profile.columns.get(name)
     if column is not None and finding.about == "category_variant":
-        return _tidied(name, column)
+        return tidied(name, column)
     if finding.where is None or column is None or '"' in name:
         return ""
     beyond = _BEYOND.fullmatch(finding.where)

@@ -12,6 +12,7 @@ from underhood.ground.errors import ProjectError, nearest
 from underhood.ground.findings import Finding
 from underhood.plan.operations import NUMBER, TEXT, TIME
 from underhood.plan.render import quoted
+from underhood.plan.steps import RESERVED
 from underhood.signs.leaks import Target
 from underhood.signs.partners import Partner, are_versions, find_partners, partner_findings
 from underhood.signs.profile import Profile
@@ -128,7 +129,9 @@ def _rounded_up(seconds: float) -> str:
 def _asked(tables: Sequence[Table], profiles: Mapping[str, Profile], label: str) -> tuple[str, tuple[Target, ...]]:
     """The table to ask about, and its targets: the one with the likeliest label, of equal ones the largest."""
     if label:
-        chosen = [(t, chosen_target(profiles[t.name], label)) for t in tables]
+        # a column of a name that Underhood adds itself goes by another one here: label_
+        names = (label, f"{label}_") if label.rpartition(".")[2].casefold() in RESERVED else (label,)
+        chosen = [(t, chosen_target(profiles[t.name], name)) for t in tables for name in names]
         having = [(t, c) for t, c in chosen if c is not None]
         if not having:
             known = [f"{t.name}.{c}" for t in tables for c in t.columns]

@@ -87,6 +87,15 @@ def open_folder(engine: Engine, path: str | Path, say: Say = lambda line: None) 
 
     Raises SourceError, with all that cannot be read, if any of them cannot, or if there is none.
     """
+    made, errors = open_readable(engine, path, say)
+    raise_all(errors)
+    return made
+
+
+def open_readable(
+    engine: Engine, path: str | Path, say: Say = lambda line: None
+) -> tuple[list[Table], list[UnderhoodError]]:
+    """The same, with what cannot be read as errors beside them. Raises SourceError if there is nothing to read."""
     made: list[Table] = []
     errors: list[UnderhoodError] = []
     taken: set[str] = set()
@@ -100,10 +109,9 @@ def open_folder(engine: Engine, path: str | Path, say: Say = lambda line: None) 
             made.append(open_table(engine, part, name))
         except SourceError as error:
             errors.append(error)
-    raise_all(errors)
-    if not made:
+    if not made and not errors:
         raise SourceError("there is no table in it", str(path), f"tables end in {', '.join((*TABLES, *_PACKED))}")
-    return made
+    return made, errors
 
 
 def described(engine: Engine, name: str, origin: str = "") -> Table:
@@ -111,6 +119,16 @@ def described(engine: Engine, name: str, origin: str = "") -> Table:
     columns = {row[0]: row[1] for row in engine.rows(f"describe {quoted(name)}")}
     rows = engine.rows(f"select count(*) from {quoted(name)}")[0][0]
     return Table(name, columns, {c: kind_of(t) for c, t in columns.items()}, rows, origin or name)
+
+
+def see_time(table: Table, column: str) -> None:
+    """Raises SourceError unless the table has that column and it is of dates or times."""
+    if column not in table.columns:
+        raise SourceError(f"has no column {column!r}", table.name, nearest(column, table.columns))
+    if table.kinds[column] != TIME:
+        times = ", ".join(c for c, kind in table.kinds.items() if kind == TIME)
+        hint = f"its times are: {times}" if times else "none of its columns is read as a time"
+        raise SourceError(f"{column} is {table.kinds[column]}, not a time", f"{table.name}.{column}", hint)
 
 
 def _parts(path: str) -> Iterator[str]:

@@ -40,6 +40,9 @@ class Runs(Protocol):
     def run(self, sql: str) -> None:
         """Runs a statement."""
 
+    def attempt(self, sql: str) -> str:
+        """Runs a statement; what went wrong in one line, or an empty text."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -96,6 +99,7 @@ def check(
     `quarantined TABLE` (all columns, and `broken`: the reasons); rules about the table take one narrow
     query each. `others` maps tables that rules refer to to the views that show them; `now` is the moment (UTC)
     that freshness is measured at. Nothing is written to the table.
+    Raises ContractError, which names them, if rules do not run on this table's columns or values.
     """
     named = {name: DUCKDB.quoted(view) for name, view in (others or {}).items()}
     at = Reader(DUCKDB, DUCKDB.quoted(table), kinds, contract.reads, named, now)
@@ -191,7 +195,8 @@ def _set_aside(engine: Runs, at: Reader, hard: Sequence[tuple[int, Rule]], kinds
     """Keeps the rows that break a rule in a table of their own, and shows them as the view; how many they are."""
     store = DUCKDB.quoted(f"{view} with flags")
     rules = [(n, r) for n, r in hard if r.breaks(at, f"j{n}") != "coalesce(false, false)"]
-    engine.run(f"create or replace temp table {store} as select * from ({flagged_sql(at, rules)}) where {_any(rules)}")
+    query = f"select * from ({flagged_sql(at, rules)}) where {_any(rules)}"
+    _keep_rows(engine, at, rules, store, query)
     kept = ", ".join(DUCKDB.quoted(c) for c in kinds)
     reasons = _reasons(DUCKDB, rules) if rules else f"'' as {REASONS}"
     engine.run(f"create or replace temp view {DUCKDB.quoted(view)} as select {kept}, {reasons} from {store}")
@@ -220,10 +225,26 @@ def _count_hard(
             found[n] = _with_first(engine, contract, found[n], n, kinds, f"select * from {DUCKDB.quoted(store)}")
 
 
+def _keep_rows(engine: Runs, at: Reader, rules: Sequence[tuple[int, Rule]], store: str, query: str) -> None:
+    """Keeps a query over rules as a table. Raises ContractError that names each rule that does not run."""
+    complaint = engine.attempt(f"create or replace temp table {store} as {query}")
+    if not complaint:
+        return
+    shown = at.table.strip('"')
+    errors: list[UnderhoodError] = []
+    for n, rule in rules:
+        why = engine.attempt(f"select count(*) from ({flagged_sql(at, [(n, rule)])}) where __broken_{n}")
+        if why:
+            hint = "mend the rule in the contract, or take it out"
+            errors.append(ContractError(f"rule {n + 1} cannot be checked, {rule.says()}: {why}", shown, hint))
+    raise_all(errors or [ContractError(f"cannot be checked: {complaint}", shown, "see whether it can be read")])
+
+
 def _count_soft(engine: Runs, at: Reader, soft: Sequence[tuple[int, Rule]], found: dict[int, Held]) -> int:
     """Counts what breaks the rules with a share; the number of rows of the table."""
     sums = "".join(f", count(*) filter (where __broken_{n})" for n, _ in soft)
-    rows, *counts = engine.rows(f"select count(*){sums} from ({flagged_sql(at, soft)})")[0]
+    _keep_rows(engine, at, soft, '"soft rules"', f"select count(*){sums} from ({flagged_sql(at, soft)})")
+    rows, *counts = engine.rows('select * from "soft rules"')[0]
     for (n, rule), count in zip(soft, counts, strict=True):
         found[n] = Held(rule, count <= rule.share * rows, count)
     return int(rows)
