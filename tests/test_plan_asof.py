@@ -216,6 +216,7 @@ def spark(request: pytest.FixtureRequest) -> Iterator[Any]:
         session.stop()
 
 
+@pytest.mark.filterwarnings("ignore")  # pyspark leaves sockets open and is told so
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 4, 6])
 def test_spark_joins_as_duckdb_does_to_the_last_bit(spark: Any, tmp_path: Path, seed: int) -> None:

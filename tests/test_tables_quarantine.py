@@ -293,6 +293,7 @@ def test_a_contract_file_that_is_not_there_is_a_clear_error(tmp_path: Path) -> N
 # --- Spark ---
 
 
+@pytest.mark.filterwarnings("ignore")  # pyspark leaves sockets open and is told so
 @pytest.mark.slow
 def test_the_same_rows_are_set_aside_on_spark() -> None:
     pyspark = pytest.importorskip("pyspark.sql")
