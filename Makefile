@@ -45,10 +45,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the story: a complaint, its cause, the fix, the pinned case
 	@$(PY) examples/departures/demo.py
 
-test: $(READY)  ## every test, the slow ones too (under 5 minutes)
+test: $(READY)  ## every test, the slow ones too (about ten minutes)
 	@$(PY) -m pytest
 
-quick: $(READY)  ## the tests of a minute
+quick: $(READY)  ## without the slow ones (about two minutes)
 	@$(PY) -m pytest -m "not slow"
 
 $(OLDEST)/.ready: $(READY)
