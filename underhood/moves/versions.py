@@ -19,7 +19,7 @@ MOST_MOVED = 0.5  # of the columns: above it the tables are of different things,
 # What is told of two versions; drift, new levels and other times are what versions are for.
 TOLD = {
     "factor", "unit", "shift", "sign", "clock", "lag", "value", "filled", "emptied", "missing", "variant", "renamed",
-    "vanished_level", "swapped", "rounded", "clipped", "duplicates", "fan_out", "format", "retyped", "cells",
+    "vanished_level", "swapped", "rounded", "clipped", "duplicates", "format", "retyped", "cells",
 }  # fmt: skip
 _LATER = r"correct|fix|clean|final|repair|gold|true|curated|revis|good"
 _EARLIER = (

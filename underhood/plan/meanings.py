@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from hashlib import md5
 from typing import Any
 
-MOST = 1.7976931348623157e308  # the largest number there is
+from underhood.plan.exprs import MOST
+from underhood.plan.operations import LOWER, UPPER
+
 MICROSECOND = timedelta(microseconds=1)
-UPPER, LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 
 _NUMERAL = re.compile(r"[+-]?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?")
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

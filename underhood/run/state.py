@@ -1,4 +1,4 @@
-"""What a request needs of the past: as-of rows and window figures out of one SQLite file, in microseconds.
+"""What a request needs of the past: as-of rows and window figures out of one SQLite file.
 
 A question is answered as of its own moment, by both clocks, from the rows that `Events`
 keeps: the same values as in the table of questions, to the last bit. Imports nothing heavy.
