@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from underhood.build.bundle import Bundle
 from underhood.plan.changes import Change
 from underhood.plan.exprs import Expr
@@ -76,8 +78,34 @@ class Ruling:
 
 
 @dataclass(frozen=True)
+class Injection:
+    """A fault made on purpose: what is changed, and what a diagnosis should say of it.
+
+    `columns` are the inputs or features that it touches, `parameters` what a suspect
+    should name, `cohort` whom it touches (no span of time; null for all). `retrain`:
+    the model learned from the struck history. `expects` are the kinds that are a right
+    answer, if others than its own are right as well.
+    """
+
+    kind: str
+    changes: tuple[Change, ...]
+    columns: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    cohort: Expr | None = None
+    retrain: bool = False
+    expects: tuple[str, ...] = ()
+
+
+Propose = Callable[[Scene, np.random.Generator, Expr | None], Injection | None]
+
+
+@dataclass(frozen=True)
 class Kind:
-    """One kind of fault. `title` is its name for people, `stage` the order of looking (cheap and certain first)."""
+    """One kind of fault. `title` is its name for people, `stage` the order of looking (cheap and certain first).
+
+    `propose(scene, random, cohort)` is one such fault that fits this system, in that cohort
+    (all if null), for drills; None if nothing here can break like that.
+    """
 
     name: str
     title: str
@@ -85,6 +113,7 @@ class Kind:
     inject: Callable[..., tuple[Change, ...]]
     suspect: Callable[[Scene], Ruling]
     undo: Callable[..., tuple[Change, ...]]
+    propose: Propose | None = None
 
 
 def counted(engine: Engine, sql: str) -> Sequence[Any]:

@@ -1,19 +1,31 @@
 """One change to one part of a system: what a suspect undoes, what the bench swaps, what a patch keeps.
 
 Parts on the training side (a new bundle is needed): `label` sets the label of
-the rows where the predicate holds, `training rows` leaves them out. Parts of a
-decision (applied by `decide`): `input` sets a column to a value or to what an
-expression makes of the row, `route` gives an action, `threshold` moves a cut. `bundle` swaps the whole artefact.
+the rows where the predicate holds, `training rows` leaves them out, `training weights`
+counts each `to` times, `training feature` is computed but not learned from.
+
+Parts of a decision (applied by `decide`): `input` sets a column to a value or to what an
+expression makes of the row, `route` gives an action, `threshold` moves a cut, `calibration`
+(intercept and slope in log-odds) maps the score before the cuts, `collect` only names the
+decisions whose outcome is wanted, `to` of them.
+
+Deployed, not patched: `bundle` swaps the whole artefact, `training until` is one that
+learned from what was known by another moment, and decides what was asked from then on.
+
+Drills know more parts, in a masked clone of the record only: `source` sets an input in history
+too, `feature` one after it was made, `score` the score or the order of the vector, `outcome` what became known,
+`traffic` drops or repeats questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from underhood.ground.errors import ProjectError, nearest
-from underhood.plan.exprs import Expr, as_json, from_json, shown, shown_value
+from underhood.plan.exprs import Expr, as_json, from_json, shown, shown_value, wrap
 
 LABEL, ROWS, INPUT, ROUTE, THRESHOLD, BUNDLE = (
     "label",
@@ -23,9 +35,19 @@ LABEL, ROWS, INPUT, ROUTE, THRESHOLD, BUNDLE = (
     "threshold",
     "bundle",
 )
-TRAINING_PARTS = (LABEL, ROWS)
+WEIGHTS, WITHOUT, UNTIL, CALIBRATION, COLLECT = (
+    "training weights",
+    "training feature",
+    "training until",
+    "calibration",
+    "collect",
+)
+SOURCE, FEATURE, SCORE, OUTCOME, TRAFFIC = "source", "feature", "score", "outcome", "traffic"
+TRAINING_PARTS = (LABEL, ROWS, WEIGHTS, WITHOUT)
+DECISION_PARTS = (INPUT, ROUTE, THRESHOLD, CALIBRATION, COLLECT)
+DRILL_PARTS = (SOURCE, FEATURE, SCORE, OUTCOME, TRAFFIC)
 RECOMPUTED = "@recomputed"  # an input's new value that is what history, as known when asked, gives
-PARTS = (LABEL, ROWS, INPUT, ROUTE, THRESHOLD, BUNDLE)
+PARTS = (*TRAINING_PARTS, UNTIL, *DECISION_PARTS, BUNDLE, *DRILL_PARTS)
 
 
 @dataclass(frozen=True)
@@ -47,8 +69,8 @@ class Change:
 
 
 def is_recomputed(change: Change) -> bool:
-    """Whether an input's new value is what history, as known when asked, gives."""
-    return change.part == INPUT and isinstance(change.to, str) and change.to == RECOMPUTED
+    """Whether an input's new value is what history, as known when asked, gives; a feature's, what its row gives."""
+    return change.part in (INPUT, FEATURE) and isinstance(change.to, str) and change.to == RECOMPUTED
 
 
 def described(change: Change) -> str:
@@ -58,16 +80,28 @@ def described(change: Change) -> str:
         return f"label {change.name} = {shown_value(change.to)}{where}"
     if change.part == ROWS:
         return f"leave out training rows{where}"
+    if change.part in _SAID:
+        return _SAID[change.part](change) + where
     if change.part == ROUTE:
         return f"action {change.to}{where}"
     if change.part == THRESHOLD:
         return f"{change.name} from {change.to:.3g} on"
     if is_recomputed(change):
-        return f"{change.name} as history gives it{where}"
-    if change.part == INPUT:
+        return f"{change.name} as {'history' if change.part == INPUT else 'its definition'} gives it{where}"
+    if change.part in (INPUT, *DRILL_PARTS):
         value = shown(change.to) if isinstance(change.to, Expr) else shown_value(change.to)
-        return f"{change.name} = {value}{where}"
+        said = f"{change.name} = {value}" if change.part == INPUT else f"{change.part} {change.name} = {value}"
+        return f"{said}{where}"
     return f"bundle {change.to}"
+
+
+_SAID: Mapping[str, Callable[[Change], str]] = {
+    WEIGHTS: lambda c: f"count training rows {c.to:.3g} times",
+    WITHOUT: lambda c: f"learn without {c.name}",
+    UNTIL: lambda c: f"learn from what was known by {c.to[:16]} UTC",
+    CALIBRATION: lambda c: f"log-odds of the score × {c.to[1]:.3g} {c.to[0]:+.3g}",
+    COLLECT: lambda c: f"collect outcomes of {c.to:,.0f}",
+}
 
 
 def change_json(change: Change) -> dict[str, Any]:
@@ -76,7 +110,7 @@ def change_json(change: Change) -> dict[str, Any]:
     return {
         "part": change.part,
         "name": change.name,
-        "to": {"expr": as_json(change.to)} if isinstance(change.to, Expr) else change.to,
+        "to": {"expr": as_json(wrap(change.to))} if isinstance(change.to, (Expr, datetime)) else change.to,
         "where": where,
         "reads": described(change),
     }
@@ -92,4 +126,6 @@ def change_from(body: Mapping[str, Any]) -> Change:
     to = body.get("to")
     if isinstance(to, Mapping) and "expr" in to:
         to = from_json(to["expr"])
+    if body["part"] == CALIBRATION and isinstance(to, list):
+        to = (float(to[0]), float(to[1]))
     return Change(body["part"], str(body.get("name", "")), to, where)
