@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from tests import world
+from underhood.faces.cli import main
 from underhood.faults.served import inject_model, undo_skew
 from underhood.ground.errors import NotFoundError, ProjectError
 from underhood.plan.changes import INPUT, LABEL, ROUTE, THRESHOLD, Change
@@ -189,3 +194,77 @@ def test_a_label_patch_waits_for_the_next_build_and_status_says_so(built_shop: P
 
     with world.open_shop(project) as bench:
         assert [p.name for p in uh.waiting(bench)] == ["by-hand"]
+
+
+def run(project: Path, *words: str) -> Result:
+    return CliRunner().invoke(main, ["--project", str(project), *words], prog_name="underhood")
+
+
+LATE = "expired: patch by-hand ended on 2024-03-25: parcel desk must renew it"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("doctor",),
+        ("build", "--until", "2024-01-25"),
+        ("decide", "--since", "2024-03-08", "--until", "2024-03-09"),
+        ("case", "open", "On 20 March you kept quiet about 53 others"),
+        ("pins",),
+    ],
+    ids=" ".join,
+)
+def test_an_expired_patch_is_told_wherever_somebody_looks(shop: Path, own: Own, words: tuple[str, ...]) -> None:
+    project = own(shop)
+    write_patch(project.parent / ".underhood", patch())
+    said = run(project, *words)
+
+    assert LATE in " ".join(said.stdout.split()), said.output
+
+
+def test_an_expired_patch_is_told_in_json_too(shop: Path, own: Own) -> None:
+    project = own(shop)
+    write_patch(project.parent / ".underhood", patch())
+
+    for words in (("status",), ("decide", "--since", "2024-03-08", "--until", "2024-03-09")):
+        assert json.loads(run(project, *words, "--json").stdout)["expired_patches"] == ["by-hand"]
+
+
+def test_a_patch_that_is_in_force_is_not_told_as_expired(shop: Path, own: Own) -> None:
+    project = own(shop)
+    write_patch(project.parent / ".underhood", patch(expires="2999-12-31"))
+
+    assert "expired" not in run(project, "status").stdout
+
+
+def test_pytest_names_a_patch_that_has_expired_beside_the_pins(fixed_shop: Path, own: Own) -> None:
+    project = own(fixed_shop)
+    write_patch(project.parent / ".underhood", patch())
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "pins"],
+        cwd=project.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert f"{LATE} or mend the cause" in done.stdout
+
+
+WRONG: dict[str, tuple[Change, str]] = {
+    "a bundle": (Change("bundle", "bundle", "bundle-0"), "a bundle is deployed, not patched"),
+    "another moment of learning": (Change("training until", "training", "2024-03-20"), "learned by a build"),
+    "a part of drills": (Change("score", "score", 1.0), "no part that a patch can change"),
+    "no weight": (Change("training weights", "training", 0.0), "0.0 is no weight"),
+    "a calibration upside down": (Change("calibration", "score", (0.0, -1.0)), "slope of a calibration is more than 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_no_patch_can_do_is_refused_with_what_to_do(name: str) -> None:
+    change, what = WRONG[name]
+    with pytest.raises(ProjectError, match=what) as caught:
+        patch(change)
+
+    assert caught.value.hint

@@ -19,7 +19,9 @@ from underhood.build.checks import (
     usual_of,
 )
 from underhood.build.ladder import Climb, climb, fit
+from underhood.build.outside import OUTSIDE
 from underhood.build.trainset import TrainingSet, draw
+from underhood.ground.errors import NotCapturedError
 from underhood.plan.changes import Change, change_json
 from underhood.plan.exprs import shown
 from underhood.plan.joins import Plan
@@ -63,9 +65,9 @@ def build(
     findings = [*check_tables(engine, plan), *check_label(engine, plan, drawn)]
     say("comparing every definition in SQL and in Python")
     findings.append(check_parity(engine, plan))
-    went = climb(drawn.frame, drawn.label, drawn.asked, drawn.known, plan.feature_types, say)
+    went = climb(drawn.frame, drawn.label, drawn.asked, drawn.known, plan.feature_types, say, drawn.weight)
     say(f"fitting {went.kind} on all {len(drawn.label):,} rows")
-    model = fit(went.kind, drawn.frame, drawn.label, plan.feature_types)
+    model = fit(went.kind, drawn.frame, drawn.label, plan.feature_types, drawn.weight)
     findings += check_model(model, drawn.frame, plan)
     findings += check_worth(went, drawn, plan.system.policy, plan.system.goal.costs)
     made = Bundle(
@@ -85,8 +87,14 @@ def build(
 
 
 def refit(drawn: TrainingSet, kind: str, plan: Plan) -> dict[str, Any]:
-    """The model of another training set by the same recipe: same rung, same parameters, no new ladder."""
-    return dict(fit(kind, drawn.frame, drawn.label, plan.feature_types))
+    """The model of another training set by the same recipe: same rung, same parameters, no new ladder.
+
+    Raises NotCapturedError if the model was made elsewhere.
+    """
+    if kind == OUTSIDE:
+        hint = "fit it there on the corrected rows, and adopt again"
+        raise NotCapturedError("the scorer was made elsewhere, so it cannot be fitted again here", "model", hint)
+    return dict(fit(kind, drawn.frame, drawn.label, plan.feature_types, drawn.weight))
 
 
 def check_parity(engine: Engine, plan: Plan) -> Check:

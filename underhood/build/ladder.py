@@ -80,10 +80,12 @@ def climb(
     known: Array,
     types: Mapping[str, str],
     say: Callable[[str], None] = lambda line: None,
+    weight: Array | None = None,
 ) -> Climb:
     """Fits every rung on every fold and takes the simplest adequate one.
 
     `frame` holds the features by column, `label` 0 or 1, `asked` and `known` µs since 1970.
+    `weight` is how often a row counts when a rung is fitted; in its loss each counts once.
     """
     blocks = folds(asked, known, N_FOLDS if len(label) < MANY else N_FOLDS - 1)
     if not blocks:
@@ -93,7 +95,8 @@ def climb(
     scores: dict[str, Array] = {}
 
     def score_block(kind: str, block: Fold) -> Array:
-        model = fit(kind, rows(frame, block.train), label[block.train], types)
+        own = None if weight is None else weight[block.train]
+        model = fit(kind, rows(frame, block.train), label[block.train], types, own)
         return score_frame(model, rows(frame, block.test))
 
     # each fit has one thread of its own, so that its result does not depend on how many run
@@ -144,16 +147,18 @@ def rows(frame: Frame, index: Array) -> dict[str, Array]:
     return {name: values[index] for name, values in frame.items()}
 
 
-def fit(kind: str, frame: Frame, label: Array, types: Mapping[str, str]) -> Model:
+def fit(kind: str, frame: Frame, label: Array, types: Mapping[str, str], weight: Array | None = None) -> Model:
     """One rung fitted to features and labels, as the JSON that scorer.py scores.
 
     Deterministic: one thread, fixed seed, rows in the order given. Falls back to a
     constant when only one class is there to learn from, or no feature says anything.
+    `weight` is how often each row counts, more than 0; once if null.
     """
     used = [n for n in frame if types[n] == TEXT or not np.isnan(frame[n].astype(float)).all()]
     if kind == "constant" or label.min() == label.max() or not used:
-        return {"kind": "constant", "p": float(label.mean())}
-    return _fit_logistic(frame, label, types, used) if kind == "logistic" else _fit_trees(frame, label, types, used)
+        return {"kind": "constant", "p": float(np.average(label, weights=weight))}
+    by = _fit_logistic if kind == "logistic" else _fit_trees
+    return by(frame, label, types, used, weight)
 
 
 def levels_of(values: Array, least: int = RARE) -> list[str]:
@@ -162,7 +167,9 @@ def levels_of(values: Array, least: int = RARE) -> list[str]:
     return [str(v) for v, n in zip(seen, counts, strict=True) if n >= least]
 
 
-def _fit_logistic(frame: Frame, label: Array, types: Mapping[str, str], used: Sequence[str]) -> Model:
+def _fit_logistic(
+    frame: Frame, label: Array, types: Mapping[str, str], used: Sequence[str], weight: Array | None
+) -> Model:
     from scipy.sparse import csr_matrix, hstack
     from sklearn.linear_model import LogisticRegression
 
@@ -185,8 +192,8 @@ def _fit_logistic(frame: Frame, label: Array, types: Mapping[str, str], used: Se
             terms.append((name, None, centre, scale))
     columns = hstack(blocks).tocsr()
     if not columns.shape[1]:
-        return fit("constant", frame, label, types)
-    model = LogisticRegression(max_iter=1000).fit(columns, label)
+        return fit("constant", frame, label, types, weight)
+    model = LogisticRegression(max_iter=1000).fit(columns, label, weight)
     weights, at = model.coef_[0], 0
     made: list[dict[str, Any]] = []
     for name, known, centre, scale in terms:
@@ -194,13 +201,15 @@ def _fit_logistic(frame: Frame, label: Array, types: Mapping[str, str], used: Se
             made.append({"feature": name, "levels": {v: float(weights[at + i]) for i, v in enumerate(known)}})
             at += len(known)
         else:
-            weight, null = float(weights[at]), float(weights[at + 1])
-            made.append({"feature": name, "mean": centre, "scale": scale, "weight": weight, "null": null})
+            slope, null = float(weights[at]), float(weights[at + 1])
+            made.append({"feature": name, "mean": centre, "scale": scale, "weight": slope, "null": null})
             at += 2
     return {"kind": "logistic", "bias": float(model.intercept_[0]), "terms": made}
 
 
-def _fit_trees(frame: Frame, label: Array, types: Mapping[str, str], used: Sequence[str]) -> Model:
+def _fit_trees(
+    frame: Frame, label: Array, types: Mapping[str, str], used: Sequence[str], weight: Array | None
+) -> Model:
     import lightgbm
 
     levels = {name: levels_of(frame[name]) for name in used if types[name] == TEXT}
@@ -208,6 +217,7 @@ def _fit_trees(frame: Frame, label: Array, types: Mapping[str, str], used: Seque
     data = lightgbm.Dataset(
         np.column_stack(columns),
         label,
+        weight=weight,
         feature_name=[f"x{i}" for i in range(len(used))],
         categorical_feature=[i for i, name in enumerate(used) if name in levels],
         free_raw_data=True,

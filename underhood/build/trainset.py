@@ -15,9 +15,9 @@ from typing import Any
 
 from underhood.build.fitting import as_known, fit_parts, open_features, with_state
 from underhood.build.scorer import Array, Frame
-from underhood.ground.errors import ProjectError
-from underhood.plan.changes import LABEL, ROWS, TRAINING_PARTS, Change, change_json
-from underhood.plan.exprs import Expr, columns_of, lit, shown, typed
+from underhood.ground.errors import ProjectError, nearest
+from underhood.plan.changes import LABEL, ROWS, TRAINING_PARTS, WEIGHTS, WITHOUT, Change, change_json, is_redrawn
+from underhood.plan.exprs import Expr, columns_of, lit, shown, typed, wrap
 from underhood.plan.joins import Plan
 from underhood.plan.render import quoted, sql_value, to_sql
 from underhood.plan.steps import fingerprint
@@ -31,7 +31,8 @@ class TrainingSet:
     """A drawn training set: `name` in the record, features by column, labels 0/1, clocks in µs since 1970.
 
     `left_out` counts the rows not drawn, by reason. `expressions` are the plan's features, fitted to
-    these rows: what a bundle holds. The frame holds a mean of the label as it was when each row was asked.
+    these rows: what a bundle holds. The frame holds a mean of the label as it was when each row was asked,
+    and no feature that a patch keeps from being learned. `weight` is how often each row counts; null: once.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TrainingSet:
     known: Array
     left_out: dict[str, int]
     expressions: Mapping[str, Expr]
+    weight: Array | None = None
 
 
 def draw(
@@ -74,8 +76,11 @@ def draw(
     reasons = ("no moment of asking or knowing", f"label not yet known at {until[:16]} UTC", "label is null")
     features = ", ".join(f"{quoted('features.' + n)} as {quoted(n)}" for n in plan.features)
     clocks = "label, epoch_us(asked_at) as __asked, epoch_us(known_at) as __known"
+    clocks += ", weight as __weight" if _are_weighed(changes) else ""
     frame = dict(engine.frame(f"select {clocks}, {features} from training"))
     label, asked, known = frame.pop("label"), frame.pop("__asked"), frame.pop("__known")
+    weight = frame.pop("__weight", None)
+    frame = _without(frame, changes)
     if not len(label):
         raise ProjectError(
             "no row has a label known by then", f"training set until {until}", "choose a later moment with --until"
@@ -93,7 +98,21 @@ def draw(
         recipe["fitted"] = {n: shown(plan.features[n]) for n in sorted(open_features(plan))}
     left_out = {r: n for r, n in zip(reasons, left, strict=True) if n}
     fitted = {n: with_state(e, state) for n, e in plan.features.items()}
-    return TrainingSet(name, recipe, frame, label, asked, known, left_out, fitted)
+    return TrainingSet(name, recipe, frame, label, asked, known, left_out, fitted, weight)
+
+
+def _are_weighed(changes: Sequence[Change]) -> bool:
+    return any(c.part == WEIGHTS for c in changes)
+
+
+def _without(frame: Frame, changes: Sequence[Change]) -> dict[str, Array]:
+    """The features that may be learned from. Raises ProjectError for one that does not exist, or if none is left."""
+    out = {c.name for c in changes if c.part == WITHOUT}
+    for name in out - set(frame):
+        raise ProjectError(f"there is no feature {name!r}", "training feature", nearest(name, frame))
+    if out == set(frame):
+        raise ProjectError("no feature is left to learn from", "training feature", "leave fewer of them out")
+    return {name: values for name, values in frame.items() if name not in out}
 
 
 def fitted_plan(engine: Engine, plan: Plan, chosen: str = "label is not null and known_at is not null") -> Plan:
@@ -124,17 +143,21 @@ def training_sql(plan: Plan, changes: Sequence[Change] = ()) -> str:
     features = [f"{to_sql(e)} as {quoted('features.' + n)}" for n, e in plan.features.items()]
     facts = [f"{quoted(c)} as {quoted('facts.' + c)}" for c in plan.facts]
     columns = ", ".join(["key, asked_at, __label_known as known_at, label", *rows, *features, *facts])
-    sql = f"select {columns} from asks"
+    sql = f"select {columns}{', 1.0::DOUBLE as weight' if _are_weighed(changes) else ''} from asks"
     for change in changes:
         if change.part not in TRAINING_PARTS:
             raise ProjectError(f"{change.part} is not a part of the training side", str(change))
         where = "true" if change.where is None else to_sql(settle_predicate(plan, change.where))
         if change.part == LABEL:
-            sql = (
-                f"select * replace (case when {where} then {sql_value(change.to)} else label end as label) from ({sql})"
-            )
+            to = to_sql(typed(wrap(change.to), view_schema(plan), "label")[0])
+            sql = f"select * replace (case when {where} then {to} else label end as label) from ({sql})"
+        elif is_redrawn(change):
+            sql = f"select * from ({sql}) qualify row_number() over (partition by key order by asked_at) = 1"
         elif change.part == ROWS:
             sql = f"select * from ({sql}) where ({where}) is not true"
+        elif change.part == WEIGHTS:
+            times = f"case when {where} then weight * {float(change.to)!r} else weight end"
+            sql = f"select * replace ({times} as weight) from ({sql})"
     return sql
 
 

@@ -1,4 +1,4 @@
-"""A case as one self-contained HTML file: light and dark, printable, nothing fetched, nothing run.
+"""A case as one self-contained file: HTML, light and dark, printable, nothing fetched, nothing run; or Markdown.
 
 The page is a template over the document's plain values; everything that came from
 outside is escaped.
@@ -14,16 +14,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from underhood.faces.report_text import number, percent, render_text
 from underhood.ground.errors import RecordError
 
 WIDE, HIGH = 860, 120
 
 
-def write_report(document: Mapping[str, Any], path: Path) -> Path:
+def write_report(document: Mapping[str, Any], path: Path, markdown: bool = False) -> Path:
     """Writes the report and returns where it is. Raises RecordError if it cannot be written."""
     part = path.with_suffix(".part")
     try:
-        part.write_text(render(document), encoding="utf-8")
+        part.write_text(render_text(document) if markdown else render(document), encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         raise RecordError(f"cannot be written: {error.strerror}", str(path), "give another place with --out") from error
@@ -42,22 +43,6 @@ def render(document: Mapping[str, Any]) -> str:
     environment.filters |= {"number": number, "percent": percent}
     environment.globals |= {"gauge": gauge, "bar": bar, "line": line}
     return environment.get_template("report.html").render(document)
-
-
-def number(value: Any) -> str:
-    """A value as people read it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def percent(value: float | None) -> str:
-    """A share in per cent."""
-    return "" if value is None else f"{value:.1%}"
 
 
 def bar(share: float, kind: str = "data") -> Markup:

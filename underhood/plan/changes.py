@@ -14,7 +14,8 @@ learned from what was known by another moment, and decides what was asked from t
 
 Drills know more parts, in a masked clone of the record only: `source` sets an input in history
 too, `feature` one after it was made, `score` the score or the order of the vector, `outcome` what became known,
-`traffic` drops or repeats questions.
+`traffic` drops or repeats questions, `taught` sets what the training set holds where history has it
+otherwise (its label, an input, or with the name "rows" how often a row is drawn).
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ WEIGHTS, WITHOUT, UNTIL, CALIBRATION, COLLECT = (
     "calibration",
     "collect",
 )
-SOURCE, FEATURE, SCORE, OUTCOME, TRAFFIC = "source", "feature", "score", "outcome", "traffic"
+SOURCE, FEATURE, SCORE, OUTCOME, TRAFFIC, TAUGHT = "source", "feature", "score", "outcome", "traffic", "taught"
 TRAINING_PARTS = (LABEL, ROWS, WEIGHTS, WITHOUT)
 DECISION_PARTS = (INPUT, ROUTE, THRESHOLD, CALIBRATION, COLLECT)
-DRILL_PARTS = (SOURCE, FEATURE, SCORE, OUTCOME, TRAFFIC)
-RECOMPUTED = "@recomputed"  # an input's new value that is what history, as known when asked, gives
+DRILL_PARTS = (SOURCE, FEATURE, SCORE, OUTCOME, TRAFFIC, TAUGHT)
+RECOMPUTED = "@recomputed"  # an input's new value that is what history, as known when asked, gives; so for training
 PARTS = (*TRAINING_PARTS, UNTIL, *DECISION_PARTS, BUNDLE, *DRILL_PARTS)
 
 
@@ -55,8 +56,8 @@ class Change:
     """`part` is changed where `where` holds (everywhere if null) to the value `to`; `name` says which one.
 
     `where` reads the columns of the view that the part belongs to: `row.…`,
-    `features.…` and, for the training side only, `facts.…`. `to` may be an
-    expression over `row.…`, settled by type, where the part is an input.
+    `features.…` and, for the training side only, `facts.…` and `label`. `to` may be an
+    expression over the same columns, settled by type, where the part is an input or the label.
     """
 
     part: str
@@ -73,11 +74,19 @@ def is_recomputed(change: Change) -> bool:
     return change.part in (INPUT, FEATURE) and isinstance(change.to, str) and change.to == RECOMPUTED
 
 
+def is_redrawn(change: Change) -> bool:
+    """Whether the training rows are those that history gives, each question once, whatever was drawn before."""
+    return change.part == ROWS and isinstance(change.to, str) and change.to == RECOMPUTED
+
+
 def described(change: Change) -> str:
     """The change in one line."""
     where = f" where {shown(change.where)}" if change.where is not None else ""
     if change.part == LABEL:
-        return f"label {change.name} = {shown_value(change.to)}{where}"
+        to = shown(change.to) if isinstance(change.to, Expr) else shown_value(change.to)
+        return f"label {change.name} = {to}{where}"
+    if is_redrawn(change):
+        return "training rows as history gives them, each once"
     if change.part == ROWS:
         return f"leave out training rows{where}"
     if change.part in _SAID:

@@ -1,7 +1,8 @@
-"""Candidate fixes of every size, each tried on history; and the patch that one of them becomes.
+"""A patch: a fix in force, as a readable file with an owner and an expiry.
 
-A patch is a readable file with an owner and an expiry. Its training-side changes take
-part in every build, its other changes in every decision, until it expires or is undone.
+Its training-side changes take part in every build, its other changes in every decision,
+until it expires or is undone. Those that have expired are reported wherever something is built,
+decided, looked at or tested.
 """
 
 from __future__ import annotations
@@ -9,49 +10,30 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from underhood.build.bundle import Bundle
-from underhood.build.checks import costs_of
-from underhood.faults.kinds import Scene
-from underhood.faults.served import served_features
-from underhood.faults.training import spare_action
 from underhood.ground.errors import NotFoundError, ProjectError, RecordError, nearest
 from underhood.plan.changes import (
     BUNDLE,
+    CALIBRATION,
+    DECISION_PARTS,
     LABEL,
-    ROUTE,
-    ROWS,
-    THRESHOLD,
     TRAINING_PARTS,
+    UNTIL,
+    WEIGHTS,
     Change,
     change_from,
     change_json,
-    described,
     is_recomputed,
 )
-from underhood.plan.exprs import Expr, col, shown
+from underhood.plan.exprs import Expr, shown
 from underhood.plan.joins import Plan
-from underhood.plan.operations import NUMBER
-from underhood.repair.bench import Ground, Trial, swap, trial_json
 from underhood.run.policy import Patched
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Fix:
-    """One candidate: its changes, what it would have done, and how it is put into words."""
-
-    title: str
-    changes: tuple[Change, ...]
-    trial: Trial
 
 
 @dataclass(frozen=True)
@@ -66,95 +48,14 @@ class Patch:
     why: str
 
 
-def candidates(scene: Scene, ground: Ground, undo: Sequence[Change]) -> list[tuple[str, tuple[Change, ...]]]:
-    """Fixes worth trying for a cause: its undo, smaller and larger ones, and ways round the system."""
-    made: list[tuple[str, tuple[Change, ...]]] = []
-    if undo:
-        made.append((_title(undo), tuple(undo)))
-    for change in undo:
-        if change.part == LABEL:
-            made.append(("leave these rows out of training", (Change(ROWS, "training", "left out", change.where),)))
-    person = spare_action(scene)
-    route = best_route(scene, ground, person) if person else None
-    if route is not None:
-        made.append((f"until retrained: {person} where {shown(route)}", (Change(ROUTE, "route", person, route),)))
-    cut = _lower_cut(scene)
-    if cut is not None:
-        made.append(("lower the threshold until it catches them", (cut,)))
-    return made
-
-
-def simulate(
-    scene: Scene,
-    ground: Ground,
-    fixes: Sequence[tuple[str, tuple[Change, ...]]],
-    say: Say = lambda line: None,
-) -> list[Fix]:
-    """Each candidate tried on history, the most useful first: repairs most, then costs least."""
-    tried = []
-    for title, changes in fixes:
-        say(f"simulating: {title}")
-        tried.append(Fix(title, changes, swap(scene, ground, *changes)))
-    return sorted(tried, key=lambda f: (-(f.trial.repaired >= 0.9 * max(1, f.trial.n_bad)), f.trial.money_after))
-
-
-def _title(undo: Sequence[Change]) -> str:
-    return "; ".join(described(c) for c in undo[:2]) + (f"; and {len(undo) - 2} more" if len(undo) > 2 else "")
-
-
-def best_route(scene: Scene, ground: Ground, action: str) -> Expr | None:
-    """The one cut on one numeric feature beyond which `action` would have saved most; null if none saves.
-
-    It must take in at least half of the decisions complained about. Exact: the best
-    prefix or suffix sum of money gained, by feature.
-    """
-    costs = scene.plan.system.goal.costs
-    routed = costs_of(ground.truth, np.full(len(ground.action), action, dtype=object), costs)
-    gain = np.nan_to_num(costs_of(ground.truth, ground.action, costs) - routed)
-    best: tuple[float, Expr | None] = (0.0, None)
-    for name, values in served_features(scene).items():
-        if scene.bundle.feature_types[name] != NUMBER:
-            continue
-        numbers = values.astype(float)
-        for sign in (1.0, -1.0):
-            order = np.argsort(-sign * numbers, kind="stable")  # nulls last either way: they never route
-            ranked = sign * numbers[order]
-            ends = np.flatnonzero((np.diff(ranked, append=np.nan) != 0) & ~np.isnan(ranked))
-            saved, hit = gain[order].cumsum()[ends], ground.bad[order].cumsum()[ends]
-            saved = np.where(hit >= 0.5 * ground.bad.sum(), saved, -np.inf)
-            if len(saved) and saved.max() > best[0]:
-                cut = float(sign * ranked[ends[int(saved.argmax())]])
-                feature = col(f"features.{name}")
-                best = (float(saved.max()), feature >= cut if sign > 0 else feature <= cut)
-    return best[1]
-
-
-def _lower_cut(scene: Scene) -> Change | None:
-    rows = scene.engine.frame("select score from decisions where bad and status = 'ok'")
-    if not scene.bundle.policy.cuts or not len(rows["score"]):
-        return None
-    action, cut = scene.bundle.policy.cuts[-1]
-    needed = float(np.quantile(rows["score"], 0.05))
-    return Change(THRESHOLD, action, round(needed, 4)) if needed < cut else None
-
-
 def for_good(plan: Plan, patch: Patch) -> list[str]:
     """What to write into the project file so that the patch is no longer needed; empty where no line would do."""
     label = plan.system.label
     return [
         f"{label.name} = {shown(label.value)} {'or' if c.to else 'and not'} {shown(c.where).replace('facts.', '')}"
         for c in patch.changes
-        if c.part == LABEL and c.where is not None
+        if c.part == LABEL and c.where is not None and not isinstance(c.to, Expr)
     ]
-
-
-def fix_json(fix: Fix) -> dict[str, Any]:
-    """The fix as a case keeps it."""
-    return {
-        "title": fix.title,
-        "changes": [change_json(c) for c in fix.changes],
-        "trial": trial_json(fix.trial),
-    }
 
 
 def make_patch(name: str, changes: Sequence[Change], owner: str, expires: str, case: int, why: str) -> Patch:
@@ -166,13 +67,26 @@ def make_patch(name: str, changes: Sequence[Change], owner: str, expires: str, c
     if not _is_day(expires):
         raise ProjectError(f"{expires!r} is not a day", f"patch {name}.expires", "write it as 2013-06-30")
     for change in changes:
-        if change.part == BUNDLE:
-            hint = "see to it that the deployed bundle decides, and pin the case"
-            raise ProjectError("a bundle is deployed, not patched", f"patch {name}", hint)
-        if is_recomputed(change):
-            what = f"what history gives for {change.name} is not at hand when a question is asked"
-            raise ProjectError(what, f"patch {name}", f"mend what serves {change.name}; until then take another fix")
+        _check(change, f"patch {name}")
     return Patch(name, tuple(changes), owner, expires, case, why)
+
+
+def _check(change: Change, at: str) -> None:
+    """Raises ProjectError for what no patch can do."""
+    if change.part == BUNDLE:
+        raise ProjectError("a bundle is deployed, not patched", at, f"underhood deploy {change.to}")
+    if change.part == UNTIL:
+        raise ProjectError("what was known by now is learned by a build, not a patch", at, "underhood build")
+    if is_recomputed(change):
+        what = f"what history gives for {change.name} is not at hand when a question is asked"
+        raise ProjectError(what, at, f"mend what serves {change.name}; until then take another fix")
+    if change.part not in (*DECISION_PARTS, *TRAINING_PARTS):
+        hint = f"mend where {change.name} is made; until then take another fix"
+        raise ProjectError(f"{change.part} {change.name} is no part that a patch can change", at, hint)
+    if change.part == WEIGHTS and not change.to > 0:
+        raise ProjectError(f"{change.to} is no weight", at, "more than 0; to count rows not at all, leave them out")
+    if change.part == CALIBRATION and not change.to[1] > 0:
+        raise ProjectError("the slope of a calibration is more than 0", at, "else what is riskier would be told less")
 
 
 def _is_day(text: str) -> bool:

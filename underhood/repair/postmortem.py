@@ -1,18 +1,28 @@
-"""A case as a document: what happened, since when, whom it touched, the cause with its proof, the fix, the pin.
+"""A case as a document: what happened, since when, whom it touched, the cause with its proof, what else it could
+have been, the fix, what would have caught it earlier.
 
 One dictionary of plain values, from which the page, the report and JSON are all drawn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from underhood.build.bundle import load
-from underhood.plan.render import quoted
-from underhood.repair.cases import read_case
+from underhood.faults.kinds import Scene
+from underhood.plan.render import quoted, sql_value
+from underhood.repair.cases import Case, read_case
+from underhood.repair.causes import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED
+from underhood.repair.earlier import Sign, earlier_signs
+from underhood.repair.fixes import blame_of
 from underhood.repair.layers import Opened
-from underhood.repair.workbench import Workbench, open_decision, scene_of
+from underhood.repair.patches import read_patches
+from underhood.repair.trials import telling
+from underhood.repair.workbench import Workbench, expired, open_decision, scene_of
 
+_UNSAID = {"size": "", "acts": "", "how": "", "why": "", "hurts": [], "tell": ""}  # by the version that tried the fix
 NAMED = 1  # decisions whose hood is opened in the document
 
 
@@ -22,7 +32,7 @@ def document(bench: Workbench, number: int | None = None) -> dict[str, Any]:
     scene_of(bench, case)
     shown = (case.meaning.named or case.meaning.ids)[:NAMED]
     opened = [_opened(open_decision(bench, i)) for i in shown]
-    scene_of(bench, case)
+    scene = scene_of(bench, case)
     bundle = load(bench.record, case.bundle)
     return {
         "number": case.number,
@@ -42,13 +52,106 @@ def document(bench: Workbench, number: int | None = None) -> dict[str, Any]:
         "claimed": case.meaning.claimed,
         "groups": _groups(bench),
         "days": _days(bench),
+        "short": _short(scene, case, _state(bench, case.patch)),
+        "timeline": _timeline(bench, case),
+        "earlier": [asdict(s) for s in _earlier(bench, scene, case)],
+        "evidence": _evidence(case, scene),
         "opened": opened,
         "found": case.found,
-        "fixes": list(case.fixes),
+        "fixes": [{**_UNSAID, **f} for f in case.fixes],
         "patch": case.patch,
         "pin": case.pin,
         "bundle": {"name": bundle.name, **bundle.made_from},
     }
+
+
+def _short(scene: Scene, case: Case, patched: str) -> list[str]:
+    """The case in a few sentences for somebody who reads nothing else."""
+    said = [telling(scene)]
+    if case.found is None:
+        return [*filter(None, said), "The cause is not known yet."]
+    causes = case.found["causes"]
+    said.append(f"{_VERDICTS[case.found['verdict']]}: {_says(case.found)}.")
+    if case.found["verdict"] == CAUSE and causes and causes[0]["trial"]:
+        trial = causes[0]["trial"]
+        cost = (trial["money_before"] - trial["money_after"]) * (trial["n_bad"] + trial["n_healthy"]) / 1000
+        if cost > 0:
+            said.append(f"It cost about {cost:,.0f}, by the goal's prices, over the decisions of the record.")
+    if case.patch:
+        said.append(f"Patch {case.patch} {patched}.")
+    elif case.fixes:
+        said.append(f"Recommended: {case.fixes[0]['title']}.")
+    if case.pin:
+        said.append(f"It cannot come back unseen: {case.pin} is tested before each rollout.")
+    return [s for s in said if s]
+
+
+def _says(found: Mapping[str, Any]) -> str:
+    """The verdict in words; of one proven cause only that, not what shows beside it."""
+    first = found["causes"][0] if found["causes"] else None
+    if found["verdict"] != CAUSE or not first or not first["trial"] or found.get("together") is not None:
+        return str(found["says"])
+    trial = first["trial"]
+    told = f"{trial['repaired']:,} of {trial['n_bad']:,} are decided better"
+    if trial["repaired"] < 0.5 * trial["n_bad"]:
+        told = f"{trial['turned']:,} of {trial['n_bad']:,} are decided otherwise"
+    return f"{first['says']}. Undone on the bench, {told}"
+
+
+_VERDICTS = {
+    CAUSE: "The cause was found and proven",
+    NO_HARM: "Something is wrong, but it harmed nobody",
+    NOTHING: "Nothing is broken",
+    UNTOUCHED: "No decision was touched",
+    OPEN: "The cause is not proven",
+}
+
+
+def _timeline(bench: Workbench, case: Case) -> list[list[str]]:
+    """What happened when: [moment as UTC text to the minute, words], in order of time."""
+    first, last, n = bench.engine.rows("select min(asked_at), max(asked_at), count(*) from decisions where bad")[0]
+    seen = [(d.since, f"{d.bundle} deployed by {d.by}") for d in bench.database.deployments(bench.system.name)]
+    told = case.found["causes"][0] if case.found and case.found["causes"] else None
+    if told and told["since"]:
+        seen.append((told["since"], f"{told['part']} goes wrong"))
+    if n:
+        seen += [(str(first), "the first of the decisions in question"), (str(last), "the last of them")]
+    if case.complaint.sent_at:
+        seen.append((str(case.complaint.sent_at), f"{case.complaint.sender or 'somebody'} complains"))
+    seen.append((bench.database.case(case.number).at, f"case {case.number} opened"))
+    made = [p for p in bench.database.patches() if p.body["case"] == case.number]
+    seen += [(p.at, f"{p.name} made; it {_state(bench, p.name)}") for p in made]
+    seen += [(p.at, f"pinned as {p.body['file']}") for p in bench.database.pins() if p.number == case.number]
+    return [[_minute(at), words] for at, words in sorted(seen, key=lambda s: s[0].replace(" ", "T"))]
+
+
+def _state(bench: Workbench, patch: str) -> str:
+    """What became of a patch, in words."""
+    ends = {p.name: p.expires for p in read_patches(bench.record)}
+    if patch not in ends:
+        return "was undone"
+    late = patch in {p.name for p in expired(bench)}
+    return f"ended on {ends[patch]}" if late else f"is in force until {ends[patch]}"
+
+
+def _minute(at: str) -> str:
+    return at.replace("T", " ")[:16]
+
+
+def _earlier(bench: Workbench, scene: Scene, case: Case) -> list[Sign]:
+    if case.found is None or not case.found["causes"]:
+        return []
+    part = str(case.found["causes"][0]["part"])
+    return earlier_signs(scene, blame_of(case.found), part, bench.database.builds())
+
+
+def _evidence(case: Case, scene: Scene) -> list[dict[str, str]]:
+    """Queries that anybody can run again, each with what it shows."""
+    ids = ", ".join(sql_value(i) for i in case.meaning.ids[:NAMED])
+    found = [{"shows": "the first decision in question", "query": f"select * from decisions where id in ({ids})"}]
+    causes = case.found["causes"] if case.found else []
+    found += [{"shows": c["says"], "query": c["evidence"]} for c in causes if c["evidence"]]
+    return found if scene.n_bad else found[1:]
 
 
 def _opened(opened: Opened) -> dict[str, Any]:

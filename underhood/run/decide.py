@@ -21,10 +21,9 @@ from underhood.ground.errors import RequestError, UnderhoodError, nearest, raise
 from underhood.ground.records import Decision, Row, time_text
 from underhood.ground.records import as_time as as_time
 from underhood.plan.changes import INPUT
-from underhood.plan.exprs import Expr
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import to_python
-from underhood.run.policy import Patched, actor
+from underhood.run.policy import Patched, actor, holder, settled
 
 Decide = Callable[..., Decision]
 Complete = Callable[[Row, datetime, str], Row]
@@ -48,8 +47,9 @@ def decider(bundle: Bundle, patches: Sequence[Patched] = (), complete: Complete 
     `row` maps every input to a value or null; `asked_at` and `now` are UTC. The
     decision's id is made of question, row and bundle, so that asking again gives
     the same id. Raises RequestError that names every missing, mistyped and unknown
-    field of the row at once.
+    field of the row at once; ProjectError if a patch cannot act on this bundle.
     """
+    patches = settled(patches, view_columns(bundle))
     features_of, score_of = to_python(bundle.features), scorer(bundle.model)
     act = actor(bundle.policy, patches)
     looks = any(p.change.part != INPUT for p in patches)
@@ -82,7 +82,7 @@ def decider(bundle: Bundle, patches: Sequence[Patched] = (), complete: Complete 
             action=answer.action,
             reason=answer.reason,
             flags=flags_of(features),
-            patches=touched + answer.patches,
+            patches=tuple(dict.fromkeys(touched + answer.patches)) if answer.patches else touched,
             candidates=candidates,
             latency_us=(perf_counter_ns() - began) / 1000,
         )
@@ -118,9 +118,8 @@ def _repairer(patches: Sequence[Patched]) -> Callable[[dict[str, Any]], tuple[di
         (
             p.name,
             p.change.name,
-            p.change.to,
-            to_python({"value": p.change.to}) if isinstance(p.change.to, Expr) else None,
-            None if p.change.where is None else to_python({"holds": p.change.where}),
+            to_python({"value": p.change.to}),
+            holder(p.change.where),
         )
         for p in patches
         if p.change.part == INPUT
@@ -129,13 +128,19 @@ def _repairer(patches: Sequence[Patched]) -> Callable[[dict[str, Any]], tuple[di
     def repair(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         values, touched = dict(given), []
         view = _view(given, {}) if repairs else {}
-        for patch, column, to, made, holds in repairs:
-            if holds is None or holds(view)["holds"]:
-                values[column] = to if made is None else made(view)["value"]
+        for patch, column, made, holds in repairs:
+            if holds(view):
+                values[column] = made(view)["value"]
                 touched.append(patch)
-        return values, tuple(touched)
+        return values, tuple(dict.fromkeys(touched))
 
     return repair
+
+
+def view_columns(bundle: Bundle) -> dict[str, str]:
+    """What the patches of a decision may read, by type."""
+    made = {f"row.{n}": t for n, t in bundle.inputs.items()}
+    return {**made, **{f"features.{n}": t for n, t in bundle.feature_types.items()}, "asked_at": TIME}
 
 
 def _flagger(bundle: Bundle) -> Callable[[Mapping[str, Any]], tuple[str, ...]]:
