@@ -9,10 +9,13 @@ import lightgbm
 import numpy as np
 import pytest
 import sklearn.linear_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from underhood.build.boosted import can_sum, tree_sums
 from underhood.build.checks import rows_of
 from underhood.build.ladder import fit
-from underhood.build.scorer import Frame, Model, codes, leaves, score_frame, scorer
+from underhood.build.scorer import Frame, Model, codes, leaves, score_frame, scorer, sum_of_trees
 
 TYPES = {"full": "number", "holey": "number", "flag": "flag", "city": "text", "word": "text"}
 EXTREMES = [0.0, -0.0, 1e300, -1e300, 1.7976931348623157e308, 5e-324, -1e-300, 1.0]
@@ -83,6 +86,33 @@ def test_trees_score_alone_in_a_batch_and_in_lightgbm_to_the_last_bit(
         assert np.array_equal(expected, alone(model, rows))
 
 
+def a_tree() -> st.SearchStrategy[Any]:
+    """Trees over two numbers and a column of level codes, as our models hold them."""
+    cut = st.sampled_from([0.0, 1e-35, 0.1, -1.5, 2.4999999999999996, 1e300])
+    leaf = st.floats(-5, 5, width=32)
+
+    def node(under: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        number = st.tuples(st.integers(0, 1), cut, st.booleans(), under, under).map(list)
+        levels = st.lists(st.integers(0, 69), min_size=1, max_size=6, unique=True).map(sorted)
+        return number | st.tuples(st.just(2), levels, st.just(False), under, under).map(list)
+
+    return st.recursive(leaf, node, max_leaves=20)
+
+
+@given(trees=st.lists(a_tree(), min_size=1, max_size=4), seed=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_many_rows_at_once_give_the_sums_of_one_row_to_the_last_bit(trees: list[Any], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    numbers = random.choice([0.0, -0.0, 1e-36, 0.1, 0.3, -1.5, 2.5, 1e300, np.nan], (2, 200))
+    codes = random.integers(-1, 70, 200).astype(float)
+
+    columns = [numbers[0], numbers[1], codes]
+    assert not can_sum(columns)
+    columns = [np.where(np.abs(c) <= 1e-35, 0.0, c) for c in columns]
+    assert can_sum(columns)
+    assert tree_sums(trees, columns).tobytes() == sum_of_trees(trees, columns).tobytes()
+
+
 def test_a_null_where_training_had_none_goes_the_way_of_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     frame, _ = world(1)
     only = {"full": frame["full"]}
@@ -120,9 +150,9 @@ def test_a_logistic_scores_as_sklearn_does(monkeypatch: pytest.MonkeyPatch) -> N
     kept: list[Any] = []
     original = sklearn.linear_model.LogisticRegression.fit
 
-    def recorded(self: Any, columns: Any, label: Any) -> Any:
+    def recorded(self: Any, columns: Any, label: Any, weight: Any) -> Any:
         kept.append((self, columns))
-        return original(self, columns, label)
+        return original(self, columns, label, weight)
 
     monkeypatch.setattr(sklearn.linear_model.LogisticRegression, "fit", recorded)
     frame, label = world(4)

@@ -9,8 +9,8 @@ import pytest
 from tests import world
 from underhood.ground.errors import ComplaintError
 from underhood.plan.exprs import shown
-from underhood.repair.cases import mean
 from underhood.repair.complaint import Complaint, alike, parse_email
+from underhood.repair.decided import mean
 from underhood.repair.intake import understand
 from underhood.repair.meaning import Meaning, meaning_from, meaning_json
 from underhood.repair.workbench import Workbench

@@ -13,7 +13,7 @@ from underhood.ground.records import Decision
 from underhood.plan.exprs import col
 from underhood.plan.steps import Aggregate
 from underhood.repair import workbench as uh
-from underhood.repair.cases import mean
+from underhood.repair.decided import mean
 from underhood.repair.trace import OpenedValue, figure_of, grip, model_use, open_value, opened_value_json, trace_row
 from underhood.repair.workbench import Workbench
 

@@ -4,23 +4,28 @@ A model is one of
   {"kind": "constant", "p": 0.18}
   {"kind": "logistic", "bias": b, "terms": [{"feature", "mean", "scale", "weight", "null"} or {"feature", "levels"}]}
   {"kind": "trees", "levels": {feature: [level, ...]}, "features": [...], "trees": [node, ...]}
+  {"kind": "outside", ...}, a scorer made elsewhere: outside.py
 A node is a leaf's value, or [feature index, cut, null goes left, left, right]; the
 cut is a number (left if not above it) or a list of level codes (left if among them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from math import exp, nan
 from typing import Any
 
 import numpy as np
+
+from underhood.build.outside import OUTSIDE, one_row, score_outside
 
 Model = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
 Frame = Mapping[str, Array]
 Score = Callable[[Mapping[str, Any]], float]
 
+MANY = 50_000  # rows from which LightGBM's own walk pays for being loaded (bench/decide.py)
 _FLAT = 700.0  # beyond it exp overflows, and the probability is 0 or 1 to the last bit
 
 
@@ -29,6 +34,8 @@ def scorer(model: Model) -> Score:
     if model["kind"] == "constant":
         p = float(model["p"])
         return lambda features: p
+    if model["kind"] == OUTSIDE:
+        return one_row(model)
     return _logistic_scorer(model) if model["kind"] == "logistic" else _tree_scorer(model)
 
 
@@ -37,13 +44,26 @@ def score_frame(model: Model, frame: Frame) -> Array:
     n = len(next(iter(frame.values())))
     if model["kind"] == "constant":
         return np.full(n, float(model["p"]))
+    if model["kind"] == OUTSIDE:
+        return score_outside(model, frame)
     if model["kind"] == "logistic":
         return _probabilities(_logistic_sum(model, frame, n))
     columns = _coded(model, frame)
+    if n >= MANY and find_spec("lightgbm"):
+        from underhood.build.boosted import can_sum, tree_sums
+
+        if can_sum(columns):
+            return _probabilities(tree_sums(model["trees"], columns))
+    return _probabilities(sum_of_trees(model["trees"], columns))
+
+
+def sum_of_trees(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
+    """The sum of the leaves that each row falls into, tree by tree: doubles, NaN for null, level codes from -1."""
+    n = len(columns[0])
     total = np.zeros(n)
-    for tree in model["trees"]:
+    for tree in trees:
         _descend(tree, columns, np.arange(n), lambda rows, value: _add(total, rows, value))
-    return _probabilities(total)
+    return total
 
 
 def leaves(model: Model, frame: Frame) -> Array:
@@ -65,7 +85,7 @@ def _add(total: Array, rows: Array, value: float) -> None:
     total[rows] += value
 
 
-def _descend(node: Any, columns: list[Array], rows: Array, at_leaf: Callable[[Array, float], None]) -> None:
+def _descend(node: Any, columns: Sequence[Array], rows: Array, at_leaf: Callable[[Array, float], None]) -> None:
     if not isinstance(node, list):
         at_leaf(rows, node)
         return

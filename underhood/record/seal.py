@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 
@@ -106,6 +106,18 @@ def read_segment(path: Path, rows: int) -> pa.Table:
     if read.num_rows != rows:
         raise _damaged(path, f"has {read.num_rows} rows, its manifest says {rows}")
     return read
+
+
+def column_types(files: Iterable[Path]) -> dict[str, set[str]]:
+    """The types of each column over all files: whole and broken numbers are one, no value at all is none."""
+    found: dict[str, set[str]] = {}
+    for path in files:
+        for column in pq.read_schema(path):
+            kinds = found.setdefault(column.name, set())
+            if not pa.types.is_null(column.type):
+                is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+                kinds.add("number" if is_number else str(column.type))
+    return found
 
 
 class _Manifest(msgspec.Struct, frozen=True):

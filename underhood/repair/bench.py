@@ -1,4 +1,4 @@
-"""The bench: a part is swapped, only what is downstream is computed again, and the difference is measured.
+"""The bench: what happened to every decision, and by how much it would have been better or worse.
 
 Nothing on the bench touches the record: it reads decisions and tells what would
 have been.
@@ -6,24 +6,26 @@ have been.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from underhood.build.builds import refit
-from underhood.build.bundle import load
-from underhood.build.checks import actions_of, costs_of
-from underhood.build.scorer import Array, Frame, Model, score_frame
-from underhood.build.trainset import draw, open_training, settle_predicate, settle_value
+from underhood.build.checks import costs_of
+from underhood.build.scorer import Array
+from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Scene
-from underhood.faults.served import served_features
-from underhood.plan.changes import BUNDLE, INPUT, LABEL, ROUTE, TRAINING_PARTS, Change, change_from, is_recomputed
-from underhood.plan.exprs import Expr, is_denial, substitute, wrap
-from underhood.plan.exprs import col as column
+from underhood.plan.changes import (
+    LABEL,
+    Change,
+    change_from,
+)
+from underhood.plan.exprs import Expr, is_denial
 from underhood.plan.render import quoted, to_sql
-from underhood.run.policy import with_cuts
+
+WEEK_US, DAY_US = 604_800_000_000, 86_400_000_000
+MONDAY_US = 3 * DAY_US  # the first day of 1970 was a Thursday
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Ground:
     """What happened, by decision in order of id: actions taken, truth (NaN if not known), who was meant.
 
     `truth` is the outcome's label, corrected by what the complaint says happened and by
-    the label patches that the bundle learned with.
+    the label patches that the bundle learned with. `week` and `day` count UTC weeks (from a
+    Monday) and days; `patched` is whether a patch had a say; `place` rises with id and names the
+    decision in queries.
     """
 
     id: Array
@@ -41,6 +45,12 @@ class Ground:
     bad: Array
     week: Array
     groups: Mapping[str, Array]
+    day: Array
+    patched: Array
+    place: Array
+
+
+Touched = tuple[int, int, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -48,15 +58,19 @@ class Trial:
     """What a change would have done to the decisions of the record.
 
     `repaired`: of `n_bad` complained-about decisions, how many get a cheaper action
-    given what happened. `broken` / `bettered`: of `n_healthy` others with a known
+    given what happened (or, where that is not known, another one than was complained about);
+    `turned`: how many get another action at all. `broken` / `bettered`: of `n_healthy` others with a known
     outcome, how many get a dearer / cheaper one. `still_told`: how many of the bad
     still get the action complained about. `money` is per 1,000 decisions, before and
     after, with a 95 % interval of the difference (weeks as clusters if there are several).
+    `by_group`: watched column → level → how many get cheaper, how many dearer, money gained
+    in all, with its 95 % interval; `by_week` the same by the week's Monday (days as clusters).
     """
 
     changes: tuple[Change, ...]
     n_bad: int
     repaired: int
+    turned: int
     still_told: int
     n_healthy: int
     broken: int
@@ -67,9 +81,10 @@ class Trial:
     money_low: float
     money_high: float
     mean_score_bad: float
-    by_group: Mapping[str, Mapping[str, tuple[int, int, float]]]
+    by_group: Mapping[str, Mapping[str, Touched]]
     score: Array
     action: Array
+    by_week: Mapping[str, Touched]
 
     @property
     def collateral(self) -> float:
@@ -80,7 +95,11 @@ class Trial:
 def survey(scene: Scene) -> Ground:
     """What happened to every decision of the scene's bundle that was not refused."""
     said = [(scene.harm, not is_denial(scene.harm))] if scene.harm is not None else []
-    said += [(c.where, c.to) for c in learned_with(scene) if c.part == LABEL and c.where is not None]
+    said += [
+        (c.where, c.to)
+        for c in learned_with(scene)
+        if c.part == LABEL and c.where is not None and not isinstance(c.to, Expr)
+    ]
     # that something did happen is bad wherever it did; that it did not is said of these decisions only
     cases = "".join(
         f"when {'bad and ' if is_denial(where) else ''}{to_sql(settle_predicate(scene.plan, where))} then {to} "
@@ -89,34 +108,35 @@ def survey(scene: Scene) -> Ground:
     truth = f"case {cases} else label end" if cases else "label"
     watched = ", ".join(f"{quoted('row.' + w)} as {quoted(w)}" for w in scene.plan.system.goal.watch)
     frame = scene.engine.frame(
-        f"select id, score, action, {truth} as truth, bad, "
-        f"epoch_us(happened) // 604800000000 as week {', ' + watched if watched else ''} "
-        "from decisions where status = 'ok' order by id"
+        f"select place, id, score, action, {truth} as truth, bad, "
+        f"(epoch_us(happened) + {MONDAY_US}) // {WEEK_US} as week, epoch_us(happened) // {DAY_US} as day, "
+        f"coalesce(len(patches), 0) > 0 as patched {', ' + watched if watched else ''} "
+        "from decisions where status = 'ok' order by place"
     )
     groups = {w: frame[w] for w in scene.plan.system.goal.watch}
-    return Ground(frame["id"], frame["score"], frame["action"], frame["truth"], frame["bad"] > 0, frame["week"], groups)
+    bad, patched = frame["bad"] > 0, frame["patched"] > 0
+    return Ground(
+        frame["id"],
+        frame["score"],
+        frame["action"],
+        frame["truth"],
+        bad,
+        frame["week"],
+        groups,
+        frame["day"],
+        patched,
+        frame["place"].astype(np.int64),
+    )
 
 
-def swap(scene: Scene, ground: Ground, *changes: Change) -> Trial:
-    """The decisions made again with these parts swapped.
+def measure(
+    scene: Scene, ground: Ground, changes: tuple[Change, ...], score: Array, action: Array, gone: Array
+) -> Trial:
+    """A trial from the scores and actions that would have been; `gone` are decisions that would not have been made.
 
-    Captured features are kept unless an input changes, or what was fitted for them.
+    What happened to a decision is not always known: then "right" is what the complaint
+    expects, another action than the one that it complains about.
     """
-    model, exprs = _model(scene, changes)
-    features = _features(scene, changes, exprs)
-    if model is None and features is None:
-        score = ground.score
-    else:
-        score = score_frame(model or scene.bundle.model, features or served_features(scene))
-    action = actions_of(score, with_cuts(scene.bundle.policy, changes))
-    for change in changes:
-        if change.part == ROUTE:
-            action[_holds(scene, change)] = change.to
-    return measure(scene, ground, tuple(changes), score, action)
-
-
-def measure(scene: Scene, ground: Ground, changes: tuple[Change, ...], score: Array, action: Array) -> Trial:
-    """A trial from the scores and actions that would have been."""
     costs = scene.plan.system.goal.costs
     before, after = costs_of(ground.truth, ground.action, costs), costs_of(ground.truth, action, costs)
     known = ~np.isnan(ground.truth)
@@ -127,12 +147,13 @@ def measure(scene: Scene, ground: Ground, changes: tuple[Change, ...], score: Ar
     return Trial(
         changes,
         n_bad=int(bad.sum()),
-        repaired=int((gain[bad] > 0).sum()),
-        still_told=int((action[bad] == told[bad]).sum()),
+        repaired=int(((gain > 0) | gone | (~known & (action != told)))[bad].sum()),
+        turned=int(((action != ground.action) | gone)[bad].sum()),
+        still_told=int(((action == told) & ~gone)[bad].sum()),
         n_healthy=int(healthy.sum()),
         broken=int((gain[healthy] < 0).sum()),
         bettered=int((gain[healthy] > 0).sum()),
-        changed=int((action != ground.action).sum()),
+        changed=int(((action != ground.action) | gone).sum()),
         money_before=1000 * float(before[known].mean()) if known.any() else 0.0,
         money_after=1000 * float(after[known].mean()) if known.any() else 0.0,
         money_low=1000 * low,
@@ -141,6 +162,7 @@ def measure(scene: Scene, ground: Ground, changes: tuple[Change, ...], score: Ar
         by_group=_by_group(ground, gain, known),
         score=score,
         action=action,
+        by_week=_by_week(ground, gain, known),
     )
 
 
@@ -157,43 +179,46 @@ def _interval(gain: Array, week: Array) -> tuple[float, float]:
     return mean - 1.96 * error, mean + 1.96 * error
 
 
-def _by_group(ground: Ground, gain: Array, known: Array) -> dict[str, dict[str, tuple[int, int, float]]]:
-    """By watched column and level: how many got cheaper, how many dearer, money gained in all."""
-    found: dict[str, dict[str, tuple[int, int, float]]] = {}
+def _by_group(ground: Ground, gain: Array, known: Array) -> dict[str, dict[str, Touched]]:
+    """By watched column and level: whom it touches. Null is a level of its own."""
+    found: dict[str, dict[str, Touched]] = {}
     for name, values in ground.groups.items():
         levels, index = np.unique(values.astype(str), return_inverse=True)
-        better = np.bincount(index, weights=(known & (gain > 0)), minlength=len(levels))
-        worse = np.bincount(index, weights=(known & (gain < 0)), minlength=len(levels))
-        money = np.bincount(index, weights=gain, minlength=len(levels))
-        found[name] = {
-            str(v): (int(b), int(w), float(m)) for v, b, w, m in zip(levels, better, worse, money, strict=True)
-        }
+        found[name] = dict(zip(map(str, levels), _touched(gain, known, index, ground.week), strict=True))
     return found
 
 
-def _model(scene: Scene, changes: Sequence[Change]) -> tuple[Model | None, Mapping[str, Expr]]:
-    """The other model, null if none, and the features that go with it."""
-    for change in changes:
-        if change.part == BUNDLE:
-            other = load(scene.record, str(change.to))
-            return other.model, other.features
-    own = [c for c in changes if c.part in TRAINING_PARTS]
-    return retrain(scene, own) if own else (None, scene.bundle.features)
+def _by_week(ground: Ground, gain: Array, known: Array) -> dict[str, Touched]:
+    """By week, named by its Monday: whom it touches."""
+    dated = ~np.isnan(ground.week.astype(float))
+    weeks, index = np.unique(ground.week[dated], return_inverse=True)
+    names = [str(np.datetime64(int(w) * WEEK_US - MONDAY_US, "us").astype("datetime64[D]")) for w in weeks]
+    return dict(zip(names, _touched(gain[dated], known[dated], index, ground.day[dated]), strict=True))
 
 
-def retrain(scene: Scene, changes: Sequence[Change]) -> tuple[Model, Mapping[str, Expr]]:
-    """The bundle's model, and its features, fitted again by its own recipe with these changes to its training side."""
-    recipe = scene.bundle.made_from["recipe"]
-    drawn = draw(
-        scene.engine,
-        scene.plan,
-        scene.record,
-        until=recipe["until"],
-        since=recipe["since"],
-        changes=[*learned_with(scene), *changes],
-    )
-    open_training(scene.engine, scene.record, scene.bundle.made_from["training"])
-    return refit(drawn, scene.bundle.made_from["rung"], scene.plan), drawn.expressions
+def _touched(gain: Array, known: Array, index: Array, cluster: Array) -> list[Touched]:
+    """By index: how many get cheaper, how many dearer, money gained in all with its 95 % interval.
+
+    The error is that of the sums of the clusters, where there are more than two of them
+    (Liang and Zeger 1986), else of single decisions.
+    """
+    n_levels = int(index.max()) + 1 if len(index) else 0
+    _, clusters = np.unique(cluster, return_inverse=True)
+    n_clusters = int(clusters.max()) + 1 if len(clusters) else 0
+    cell = (index * n_clusters + clusters)[known]
+    shape, of, size = (n_levels, n_clusters), gain[known], n_levels * n_clusters
+    sums = np.bincount(cell, weights=of, minlength=size).reshape(shape)
+    counts = np.bincount(cell, minlength=size).reshape(shape)
+    squares = np.bincount(index[known], weights=of**2, minlength=n_levels)
+    money, n, groups = sums.sum(axis=1), counts.sum(axis=1), (counts > 0).sum(axis=1)
+    mean = money / np.maximum(1, n)
+    clustered = ((sums - counts * mean[:, None]) ** 2).sum(axis=1) * groups / np.maximum(1, groups - 1)
+    single = np.maximum(0.0, squares - n * mean**2) * n / np.maximum(1, n - 1)
+    half = 1.96 * np.sqrt(np.where(groups > 2, clustered, single))
+    better = np.bincount(index, weights=known & (gain > 0), minlength=n_levels)
+    worse = np.bincount(index, weights=known & (gain < 0), minlength=n_levels)
+    columns = (c.tolist() for c in (better, worse, money, money - half, money + half))
+    return [(int(b), int(w), gained, low, high) for b, w, gained, low, high in zip(*columns, strict=True)]
 
 
 def learned_with(scene: Scene) -> list[Change]:
@@ -201,51 +226,12 @@ def learned_with(scene: Scene) -> list[Change]:
     return [change_from(c) for c in scene.bundle.made_from["changes"]]
 
 
-def _features(scene: Scene, changes: Sequence[Change], exprs: Mapping[str, Expr]) -> Frame | None:
-    """Features of all decisions with the inputs changed, by `exprs`; null if nothing of that changes."""
-    inputs = [c for c in changes if c.part == INPUT]
-    served = {name: expr.key() for name, expr in scene.bundle.features.items()}
-    is_same = served == {name: expr.key() for name, expr in exprs.items()}
-    if not inputs and is_same and not any(c.part == BUNDLE for c in changes):
-        return None
-    sql = "select * from decisions where status = 'ok'"
-    if any(map(is_recomputed, inputs)):
-        again = ", ".join(f"a.{quoted(c.name)} as {quoted('@' + c.name)}" for c in inputs)
-        sql = f"select d.*, {again} from ({sql}) d left join asks a on d.key = a.key"
-    replaced = ", ".join(_replaced(scene, c) for c in inputs)
-    if replaced:
-        sql = f"select * replace ({replaced}) from ({sql})"
-    rows = {name: column(f"row.{name}") for name in scene.bundle.inputs}
-    made = ", ".join(f"{to_sql(substitute(e, rows))} as {quoted(n)}" for n, e in exprs.items())
-    return scene.engine.frame(f"select {made} from ({sql}) order by id")
-
-
-def _replaced(scene: Scene, change: Change) -> str:
-    name = quoted(f"row.{change.name}")
-    if is_recomputed(change):
-        to = quoted(f"@{change.name}")
-    else:
-        to = to_sql(settle_value(scene.plan, change.name, wrap(change.to)))
-    if change.where is None:
-        return f"{to} as {name}"
-    where = to_sql(settle_predicate(scene.plan, change.where))
-    return f"case when {where} then {to} else {name} end as {name}"
-
-
-def _holds(scene: Scene, change: Change) -> Array:
-    where = "true" if change.where is None else to_sql(settle_predicate(scene.plan, change.where))
-    rows = scene.engine.frame(
-        f"select coalesce({where}, false) as holds from decisions where status = 'ok' order by id"
-    )
-    holds: Array = rows["holds"] > 0
-    return holds
-
-
 def trial_json(trial: Trial) -> dict[str, Any]:
     """The trial's figures as a case keeps them."""
     return {
         "n_bad": trial.n_bad,
         "repaired": trial.repaired,
+        "turned": trial.turned,
         "still_told": trial.still_told,
         "n_healthy": trial.n_healthy,
         "broken": trial.broken,
@@ -255,5 +241,12 @@ def trial_json(trial: Trial) -> dict[str, Any]:
         "money_after": round(trial.money_after, 2),
         "money_gain_interval": [round(trial.money_low, 2), round(trial.money_high, 2)],
         "mean_score_bad": round(trial.mean_score_bad, 4),
-        "by_group": {g: {k: list(v) for k, v in of.items()} for g, of in trial.by_group.items()},
+        "collateral": round(trial.collateral, 6),
+        "by_group": {g: {k: _plain(v) for k, v in of.items()} for g, of in trial.by_group.items()},
+        "by_week": {w: _plain(v) for w, v in trial.by_week.items()},
     }
+
+
+def _plain(touched: Touched) -> list[float]:
+    better, worse, *money = touched
+    return [better, worse, *(round(m, 2) for m in money)]

@@ -1,7 +1,4 @@
-"""A case: one complaint with what it means, what was found, and what was done about it.
-
-Here too: the record's decisions laid out as tables that everything in this floor reads.
-"""
+"""A case: one complaint with what it means, what was found, and what was done about it."""
 
 from __future__ import annotations
 
@@ -15,30 +12,14 @@ from underhood.build.bundle import load
 from underhood.build.trainset import open_training
 from underhood.faults.kinds import Scene
 from underhood.ground.errors import NotFoundError
-from underhood.plan.exprs import col, substitute
 from underhood.plan.joins import Plan
-from underhood.plan.render import quoted, sql_value, to_sql
+from underhood.plan.render import sql_value
 from underhood.record.database import Database
 from underhood.record.objects import put
-from underhood.record.seal import table
 from underhood.repair.complaint import Complaint
+from underhood.repair.decided import mean
 from underhood.repair.meaning import Meaning, meaning_from, meaning_json
 from underhood.tables.local import Engine
-
-_COLUMNS: Mapping[str, str] = {
-    "id": "VARCHAR",
-    "key": "VARCHAR",
-    "asked_at": "TIMESTAMP",
-    "decided_at": "TIMESTAMP",
-    "bundle": "VARCHAR",
-    "score": "DOUBLE",
-    "action": "VARCHAR",
-    "reason": "VARCHAR",
-    "status": "VARCHAR",
-    "flags": "VARCHAR[]",
-    "patches": "VARCHAR[]",
-}
-_SQL_TYPE = {"number": "DOUBLE", "flag": "BOOLEAN", "text": "VARCHAR", "time": "TIMESTAMP"}
 
 
 @dataclass(frozen=True)
@@ -54,58 +35,6 @@ class Case:
     fixes: tuple[Mapping[str, Any], ...] = ()
     patch: str = ""
     pin: str = ""
-
-
-def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str] = ()) -> int:
-    """Makes the table of all decisions with their latest outcomes, as the view `decisions`; returns how many.
-
-    Nothing is meant by a complaint yet: `bad` is false everywhere until `mean`. Of a
-    question that several bundles decided, the view shows the decision of the bundle
-    that comes first in `newest_first`.
-    """
-    decisions, outcomes = table(record, "decision"), table(record, "outcome")
-    engine.register("decision log", decisions)
-    engine.register("outcome log", outcomes)
-    held, known = set(decisions.column_names), set(outcomes.column_names)
-    parts = [_cast(held, "d", name, kind) for name, kind in _COLUMNS.items()]
-    parts += [_cast(held, "d", f"row.{n}", _SQL_TYPE[t]) for n, t in plan.inputs.items()]
-    parts += [_cast(held, "d", f"features.{n}", _SQL_TYPE[t]) for n, t in plan.feature_types.items()]
-    parts += [_cast(known, "o", "known_at", "TIMESTAMP"), _cast(known, "o", "label", "BOOLEAN")]
-    parts += [_cast(known, "o", f"facts.{n}", _SQL_TYPE[t]) for n, t in plan.facts.items()]
-    latest = (
-        'select * from "outcome log" qualify row_number() over (partition by "key" order by known_at desc, id) = 1'
-        if "key" in known
-        else "select NULL as key where false"
-    )
-    asked = plan.sources[plan.system.asks.source.name]
-    happened = substitute(asked.happened, {c: col(f"row.{c}") for c in plan.inputs})
-    zone = sql_value(plan.system.zone)
-    source = '"decision log"' if "key" in held else "(select NULL as id, NULL as key where false)"
-    engine.run(
-        f"create or replace table decided as select *, strftime(local, '%Y-%m-%d') as day from (select *, "
-        f"timezone({zone}, timezone('UTC', happened)) as local from (select *, {to_sql(happened)} as happened from "
-        f"(select {', '.join(parts)} from {source} d left join ({latest}) o on d.key = o.key)))"
-    )
-    engine.texts("bundle ranks", "bundle", newest_first)
-    mean(engine, ())
-    return int(engine.rows("select count(*) from decided")[0][0])
-
-
-def _cast(held: set[str], side: str, name: str, kind: str) -> str:
-    value = f"{side}.{quoted(name)}" if name in held else "NULL"
-    return f"{value}::{kind} as {quoted(name)}"
-
-
-def mean(engine: Engine, ids: Sequence[str], bundle: str = "") -> None:
-    """Marks the decisions that a complaint means, and keeps to one bundle's decisions if it is named."""
-    engine.texts("meant", "id", ids)
-    rows = (
-        f"select * from decided where bundle = {sql_value(bundle)}"
-        if bundle
-        else 'select * exclude (rank) from decided left join "bundle ranks" using (bundle) '
-        "qualify row_number() over (partition by key order by rank nulls last, id) = 1"
-    )
-    engine.view("decisions", f"select *, id in (select id from meant) as bad from ({rows})")
 
 
 def set_scene(engine: Engine, plan: Plan, record: Path, case: Case) -> Scene:

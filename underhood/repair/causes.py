@@ -1,35 +1,56 @@
 """From a scene to a verdict: every kind of fault looks, every suspect goes to the bench, the rest is ruled out by name.
 
-A cause is what, when undone, makes the bad thing go away, and little else.
+A cause is what, when undone, makes the bad thing go away, and little else. Cheap and
+certain comes before dear and likely: a contradiction in the record, a signature of
+values, what moved in the world, the training side. Where no single undo takes it all
+away, several are tried together and get their shares (Shapley 1953).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from math import factorial
 from typing import Any
 
+from underhood.build.trainset import settle_predicate
 from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
-from underhood.plan.changes import LABEL, change_json
+from underhood.plan.changes import LABEL, TRAINING_PARTS, change_json
 from underhood.plan.exprs import as_json, columns_of, shown
-from underhood.repair.bench import Ground, Trial, survey, swap, trial_json
+from underhood.plan.render import to_sql
+from underhood.repair.bench import Ground, Trial, survey, trial_json
 from underhood.repair.meaning import Meaning
 from underhood.repair.neighbourhood import Harm, Neighbourhood, around, harm_of
+from underhood.repair.swaps import swap
 from underhood.repair.trace import Trace, trace_row
 
 CAUSE, NO_HARM, NOTHING, UNTOUCHED, OPEN = "cause", "no harm", "nothing broken", "untouched", "open"
 REPAIRS, COLLATERAL = 0.5, 0.02
+# What a suspect is worth by the stage at which its kind looks, before the bench: the record's
+# contradictions are facts, what moved in the world is always a little true.
+TRUST: Mapping[int, float] = {1: 1.0, 2: 0.95, 3: 0.9, 4: 0.6, 5: 0.5}
+CERTAIN = 2  # the last stage at which a suspect is a fact of the record, not an inference
+BLAME = 0.3  # the most that a fact's weight loses by what its undoing breaks
+TOGETHER, SHARE = 4, 0.1  # suspects tried together at most; a smaller share of the repair is nobody's
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A suspect with what its undo did on the bench; `weight` ranks causes, 1 is a perfect undo."""
+    """A suspect with what its undo did on the bench; `weight` ranks causes, 1 is a perfect undo of a fact.
+
+    `covers`: share of the decisions complained about that lie in its cohort. `stage` is
+    its kind's. `share`: its part of what all causes together repair; 1 if it is the only one.
+    """
 
     suspect: Suspect
     trial: Trial | None
     weight: float
+    covers: float = 1.0
+    stage: int = 5
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,7 @@ class Diagnosis:
     neighbourhood: Neighbourhood | None
     harm: Harm | None
     traces: tuple[Trace, ...] = ()
+    together: Trial | None = None
 
 
 def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say: Say = lambda line: None) -> Diagnosis:
@@ -55,6 +77,18 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
     if meaning.source_rows and not meaning.ids:
         return _traced(scene, meaning)
     ground = survey(scene)
+    rulings, causes = weigh(scene, ground, kinds, say)
+    say("trying them together" if len(causes) > 1 else "weighing")
+    causes, together = _shared(scene, ground, causes)
+    neighbourhood, harm = around(ground), harm_of(ground)
+    verdict, says = _verdict(scene, causes, neighbourhood, harm, together)
+    return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm, together=together)
+
+
+def weigh(
+    scene: Scene, ground: Ground, kinds: Sequence[Kind], say: Say = lambda line: None
+) -> tuple[list[Ruling], list[Cause]]:
+    """What every kind says of the scene, in order of looking, and their suspects as causes, the weightiest first."""
     rulings: list[Ruling] = []
     causes: list[Cause] = []
     for kind in sorted(kinds, key=lambda k: k.stage):
@@ -62,13 +96,11 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
         ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
         rulings.append(ruling)
         for suspect in ruling.suspects:
+            say(f"it may be: {suspect.says}")
             if suspect.undo:
                 say(f"on the bench: {', '.join(map(str, suspect.undo[:2]))}")
-            causes.append(_try(scene, ground, suspect))
-    causes.sort(key=lambda c: -c.weight)
-    neighbourhood, harm = around(ground), harm_of(ground)
-    verdict, says = _verdict(scene, causes, neighbourhood, harm)
-    return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm)
+            causes.append(_try(scene, ground, suspect, kind.stage))
+    return rulings, sorted(causes, key=lambda c: -c.weight)
 
 
 def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect]) -> Ruling:
@@ -98,21 +130,99 @@ def _inputs_of(scene: Scene, column: str) -> frozenset[str]:
     return frozenset([name]) if side == "row" else frozenset()
 
 
-def _try(scene: Scene, ground: Ground, suspect: Suspect) -> Cause:
+def _try(scene: Scene, ground: Ground, suspect: Suspect, stage: int) -> Cause:
+    covers = _covers(scene, suspect)
     if not suspect.undo:
-        return Cause(suspect, None, 0.0)
+        # a fact that nothing undoes is still a fact; an inference that nothing proves is a thought
+        return Cause(suspect, None, TRUST.get(stage, 0.5) * covers * (0.4 if stage <= CERTAIN else 0.0), covers, stage)
     trial = swap(scene, ground, *suspect.undo)
-    return Cause(suspect, trial, trial.repaired / max(1, trial.n_bad) - 5 * trial.collateral)
+    proven = _proven(scene, trial)
+    if any(c.part in TRAINING_PARTS for c in suspect.undo):
+        # a model that was taught wrong about some errs about others too
+        covers = max(covers, proven)
+    # a fact is one whomever it served: that others were better off with it says little against it
+    blame = min(5 * trial.collateral, BLAME) if stage <= CERTAIN else 5 * trial.collateral
+    weight = TRUST.get(stage, 0.5) * covers * (0.4 + 0.6 * proven) - blame
+    return Cause(suspect, trial, weight, covers, stage)
 
 
-def _verdict(scene: Scene, causes: Sequence[Cause], near: Neighbourhood | None, harm: Harm | None) -> tuple[str, str]:
-    best = next((c for c in causes if c.trial and _repairs(c.trial)), None)
+def _covers(scene: Scene, suspect: Suspect) -> float:
+    """Share of the decisions complained about that lie in the suspect's cohort."""
+    if suspect.where is None or not scene.n_bad:
+        return 1.0
+    test = to_sql(settle_predicate(scene.plan, suspect.where))
+    return float(scene.engine.rows(f"select avg(({test} is true)::INT) from decisions where bad")[0][0] or 0.0)
+
+
+def _proven(scene: Scene, trial: Trial) -> float:
+    """How far the bad thing goes away, 0 to 1: decided better, or, of what people say they were told, otherwise."""
+    otherwise = trial.turned if scene.told is not None else 0
+    return max(trial.repaired, otherwise) / max(1, trial.n_bad)
+
+
+def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cause], Trial | None]:
+    """The causes with their shares of what all of them repair, and all of them undone together; null if one does it.
+
+    Only suspects whose undo reaches some of the complained-about decisions take part. A
+    suspect that adds nothing to the others gets no share.
+    """
+    able = [c for c in causes if c.trial is not None and c.covers > 0 and _is_quick(c)][:TOGETHER]
+    if len(able) < 2 or (able[0].trial and _proven(scene, able[0].trial) >= 0.99):
+        return causes, None
+    trials: dict[frozenset[int], Trial] = {frozenset([n]): c.trial for n, c in enumerate(able) if c.trial is not None}
+    worth: dict[frozenset[int], float] = {frozenset(): 0.0}
+    for size in range(1, len(able) + 1):
+        for some in map(frozenset, combinations(range(len(able)), size)):
+            if some not in trials:
+                trials[some] = swap(scene, ground, *(u for n in sorted(some) for u in able[n].suspect.undo))
+            worth[some] = _proven(scene, trials[some])
+    shares = shapley(len(able), worth)
+    members = frozenset(n for n, s in enumerate(shares) if s >= SHARE)
+    alone = max(worth[frozenset([n])] for n in range(len(able)))
+    if len(members) < 2 or worth[members] < alone + SHARE:
+        return causes, None
+    total = sum(shares[n] for n in members)
+    told = {id(able[n].suspect): shares[n] / total for n in members}
+    weighed = [replace(c, share=told[id(c.suspect)]) if id(c.suspect) in told else c for c in causes]
+    return sorted(weighed, key=lambda c: (id(c.suspect) not in told, -c.weight)), trials[members]
+
+
+def _is_quick(cause: Cause) -> bool:
+    """Whether undoing it needs no training: only then every combination can be tried."""
+    return not any(u.part in TRAINING_PARTS for u in cause.suspect.undo)
+
+
+def shapley(n: int, worth: Mapping[frozenset[int], float]) -> list[float]:
+    """Each one's share of what all `n` are worth together: its gain averaged over all orders (Shapley 1953).
+
+    `worth` has every subset of range(n).
+    """
+    shares = []
+    for one in range(n):
+        others, share = [m for m in range(n) if m != one], 0.0
+        for size in range(n):
+            times = factorial(size) * factorial(n - size - 1) / factorial(n)
+            for some in map(frozenset, combinations(others, size)):
+                share += times * (worth[some | {one}] - worth[some])
+        shares.append(share)
+    return shares
+
+
+def _verdict(
+    scene: Scene,
+    causes: Sequence[Cause],
+    near: Neighbourhood | None,
+    harm: Harm | None,
+    together: Trial | None = None,
+) -> tuple[str, str]:
+    if together is not None:
+        return CAUSE, _says_together(scene, [c for c in causes if c.share < 1], together)
+    best = next((c for c in causes if c.trial and _repairs(scene, c)), None)
     if best and best.trial:
-        t = best.trial
-        left = f", {t.still_told:,} of them still told '{scene.told}'" if scene.told else ""
-        return CAUSE, (
-            f"{best.suspect.says}. Undone on the bench, {t.repaired:,} of {t.n_bad:,} are decided better{left}"
-        )
+        return CAUSE, f"{best.suspect.says}. {_says_undone(scene, best.trial)}{_beside(best, causes)}"
+    fact = next((c for c in causes if not c.trial and c.stage <= CERTAIN and c.covers >= REPAIRS), None)
+    if fact:
+        return CAUSE, f"{fact.suspect.says}. The record itself shows it; no swap on the bench is needed to see it"
     real = next((c for c in causes if c.trial), None)
     if real and real.trial:
         return _real_but(real.suspect, real.trial, harm)
@@ -121,8 +231,34 @@ def _verdict(scene: Scene, causes: Sequence[Cause], near: Neighbourhood | None, 
     return _nothing(near, harm)
 
 
-def _repairs(trial: Trial) -> bool:
-    """Most of it goes away, and the others do not pay for it: few get worse, or all in all it clearly costs less."""
+def _says_undone(scene: Scene, trial: Trial) -> str:
+    left = f", {trial.still_told:,} of them still told '{scene.told}'" if scene.told else ""
+    if trial.repaired >= REPAIRS * max(1, trial.n_bad):
+        return f"Undone on the bench, {trial.repaired:,} of {trial.n_bad:,} are decided better{left}"
+    return f"Undone on the bench, {trial.turned:,} of {trial.n_bad:,} are decided otherwise{left}"
+
+
+def _beside(best: Cause, causes: Sequence[Cause]) -> str:
+    """Other facts of the record, which are so whether or not they turned these decisions."""
+    facts = [c for c in causes if c is not best and c.stage <= CERTAIN and c.covers >= REPAIRS]
+    return f". Beside it, though it did not turn these: {'; '.join(c.suspect.says for c in facts)}" if facts else ""
+
+
+def _says_together(scene: Scene, causes: Sequence[Cause], trial: Trial) -> str:
+    told = "; and ".join(f"{c.suspect.says} ({c.share:.0%} of the repair)" for c in causes)
+    return f"{len(causes)} faults at once: {told}. {_says_undone(scene, trial)}"
+
+
+def _repairs(scene: Scene, cause: Cause) -> bool:
+    """Most of it goes away, and the others do not pay for it: few get worse, or all in all it clearly costs less.
+
+    What contradicts the record was wrong whomever it served.
+    """
+    trial = cause.trial
+    if trial is None:
+        return False
+    if cause.stage <= CERTAIN and scene.told is not None:
+        return _proven(scene, trial) >= REPAIRS
     others_pay = trial.collateral > COLLATERAL and trial.money_low <= 0
     return trial.repaired >= REPAIRS * max(1, trial.n_bad) and not others_pay
 
@@ -199,10 +335,14 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
                 "evidence": c.suspect.evidence,
                 "undo": [change_json(u) for u in c.suspect.undo],
                 "weight": round(c.weight, 4),
+                "covers": round(c.covers, 4),
+                "stage": c.stage,
+                "share": round(c.share, 4),
                 "trial": trial_json(c.trial) if c.trial else None,
             }
             for c in found.causes
         ],
+        "together": trial_json(found.together) if found.together else None,
         "ruled_out": [{"kind": r.kind, "says": r.says} for r in found.rulings if not r.suspects],
         "neighbourhood": asdict(found.neighbourhood) if found.neighbourhood else None,
         "harm": asdict(found.harm) if found.harm else None,

@@ -33,17 +33,20 @@ from underhood.plan.changes import (
     ROWS,
     SCORE,
     SOURCE,
+    TAUGHT,
     THRESHOLD,
     TRAFFIC,
+    UNTIL,
     Change,
 )
 from underhood.plan.exprs import Expr, col, columns_of, substitute, typed, when, wrap
 from underhood.plan.render import quoted, sql_value, to_sql
-from underhood.repair.cases import mean
+from underhood.repair.crowd import strike_traffic
+from underhood.repair.decided import LAID_OUT, mean
 from underhood.run.policy import with_cuts
 from underhood.tables.local import Engine
 
-_SERVED = (INPUT, SOURCE, FEATURE, SCORE, THRESHOLD, ROUTE, BUNDLE)
+_SERVED = (INPUT, SOURCE, FEATURE, SCORE, THRESHOLD, ROUTE, BUNDLE, UNTIL)
 _ASKED = ("label", "asked_at", "key")
 
 
@@ -67,23 +70,25 @@ def strike(scene: Scene, injection: Injection, reach: Reach = Reach()) -> Iterat
     """
     engine = scene.engine
     was = {name: _definition(engine, name) for name in ("asks", "training", "decisions")}
-    engine.run("alter table decided rename to sound")
+    engine.view("sound", f"select * from {quoted(LAID_OUT)}")
+    engine.run("drop view decided")
     with _record(scene, injection) as record:
         try:
             struck = replace(scene, record=record, kept={})
             if _touches_history(scene, injection):
                 struck = _strike_history(struck, injection, reach)
             if injection.retrain:
-                struck = _learn(struck)
+                struck = _learn(struck, [c for c in injection.changes if c.part == TAUGHT], reach)
             _strike_decisions(struck, injection, reach)
             mean(engine, (), struck.bundle.name)
             yield struck
         finally:
             engine.run("drop table if exists decided")
-            engine.run("alter table sound rename to decided")
+            engine.view("decided", f"select * from {quoted(LAID_OUT)}")
             for name, sql in was.items():
                 engine.run(sql) if sql else engine.run(f"drop view if exists {name}")
-            engine.run('drop table if exists "struck asks"')
+            engine.run('drop table if exists "struck asks"; drop table if exists "taught asks"')
+            engine.run('drop table if exists "fewer asks"')
 
 
 def _definition(engine: Engine, name: str) -> str:
@@ -94,7 +99,7 @@ def _definition(engine: Engine, name: str) -> str:
 @contextmanager
 def _record(scene: Scene, injection: Injection) -> Iterator[Path]:
     """The scene's own record, or a copy of what a retraining writes into, if the fault needs one."""
-    if not injection.retrain:
+    if not injection.retrain and all(c.part != UNTIL for c in injection.changes):
         yield scene.record
         return
     made = scene.engine.scratch / "clone"
@@ -163,7 +168,12 @@ def _defined(label: Expr, change: Change) -> Expr:
 
 
 def _outcome(scene: Scene, change: Change, where: str, sql: str) -> str:
-    """Another outcome where it holds. A label that turns takes its facts from another row with that label."""
+    """Another outcome where it holds. A label that turns takes its facts from another row, if not `mislabelled`."""
+    if change.name in ("turned", "mislabelled"):
+        where = f"{where} and hash(key || 'turned') % 100000 < {round(change.to * 100000)}"
+        if change.name == "mislabelled":
+            return f"select * replace (case when {where} then not label else label end as label) from ({sql})"
+        change = Change(OUTCOME, "label", ~col("label"))
     if change.name != "label":
         to = _asked_value(scene, change.name.removeprefix("facts."), change.to)
         name = quoted(change.name.removeprefix("facts."))
@@ -224,15 +234,32 @@ def _reached(reach: Reach) -> str:
     return " and ".join(tests)
 
 
-def _learn(scene: Scene) -> Scene:
-    """The bundle that learns from the clone's history by the same recipe."""
-    recipe = scene.bundle.made_from["recipe"]
+def _learn(scene: Scene, taught: Sequence[Change], reach: Reach) -> Scene:
+    """The bundle that learns by the same recipe from the clone's history, as far as it was `taught` by that."""
+    recipe, history = scene.bundle.made_from["recipe"], _definition(scene.engine, "asks")
+    for change in taught:
+        scene.engine.run(f'create or replace table "now taught" as {_taught(scene, change, reach)}')
+        scene.engine.run('drop table if exists "taught asks"; alter table "now taught" rename to "taught asks"')
+        scene.engine.view("asks", 'select * from "taught asks"')
     drawn = draw(scene.engine, scene.plan, scene.record, until=recipe["until"], since=recipe["since"])
+    scene.engine.run(history)
     model = refit(drawn, scene.bundle.made_from["rung"], scene.plan)
     made_from = {**scene.bundle.made_from, "training": drawn.name, "recipe": drawn.recipe}
     made = replace(scene.bundle, model=model, features=drawn.expressions, made_from=made_from)
     open_training(scene.engine, scene.record, drawn.name)
     return replace(scene, bundle=bundles.pack(scene.record, made))
+
+
+def _taught(scene: Scene, change: Change, reach: Reach) -> str:
+    """The questions as a training set holds them with another label or input, or with rows drawn `to` times."""
+    where = _asked_where(scene, change, replace(reach, since=None, until=None))
+    if change.name != "rows":
+        to, name = _asked_value(scene, change.name, change.to), quoted(change.name)
+        return f"select * replace (case when {where} then {to} else {name} end as {name}) from asks"
+    if change.to < 1:
+        return f"select * from asks where not {where} or hash(key) % 100000 < {round(change.to * 100000)}"
+    copies = f"select *, unnest(range(case when {where} then {int(change.to)} else 1 end)) as copy from asks"
+    return f"select * exclude (copy) from ({copies})"
 
 
 # --- decisions ---
@@ -260,7 +287,9 @@ def _strike_decisions(scene: Scene, injection: Injection, reach: Reach) -> None:
         if change.part == OUTCOME and not _in_history(scene, change):
             _late_outcome(scene, change, reach)
         elif change.part == TRAFFIC:
-            _traffic(scene, change, reach)
+            strike_traffic(scene, change, _where(scene, change, reach), reach.since)
+            placed = "row_number() over (order by id) as place"
+            scene.engine.run(f"create or replace table decided as select * replace ({placed}) from decided")
 
 
 def _named(scene: Scene, injection: Injection) -> str:
@@ -319,7 +348,8 @@ def _cast(side: str, feature: str, kind: str) -> str:
     value = f"{side}.{quoted('features.' + feature)}"
     if kind == "number":
         return f"case when isnan({value}) then NULL else {value} end"
-    return f"({value} > 0.5)" if kind == "flag" else value
+    # a null comes as NaN, and that is above any number
+    return f"case when not isnan({value}) then {value} > 0.5 end" if kind == "flag" else value
 
 
 def _features(scene: Scene, served: Sequence[Change], learned: bool) -> tuple[Frame, Frame]:
@@ -348,12 +378,24 @@ def _scores(scene: Scene, bundle: Bundle, frame: Frame, served: Sequence[Change]
     score = score_frame(bundle.model, frame)
     for n, change in enumerate(served):
         hit = flags[f"__w{n}"] > 0
-        if change.part == BUNDLE:
-            other = bundles.load(scene.record, str(change.to))
+        if change.part in (BUNDLE, UNTIL):
+            other = (
+                bundles.load(scene.record, str(change.to)) if change.part == BUNDLE else _older(scene, str(change.to))
+            )
             score = np.where(hit, score_frame(other.model, frame), score)
         elif change.part == SCORE and change.name == "vector":
             score = np.where(hit, score_frame(bundle.model, permuted(frame, change.to)), score)
     return score
+
+
+def _older(scene: Scene, until: str) -> Bundle:
+    """A bundle by the same recipe, kept in the clone's record, that learned from what was known by `until` (UTC)."""
+    recipe, made_from = scene.bundle.made_from["recipe"], scene.bundle.made_from
+    drawn = draw(scene.engine, scene.plan, scene.record, until=until, since=recipe["since"])
+    open_training(scene.engine, scene.record, made_from["training"])
+    model, told = refit(drawn, made_from["rung"], scene.plan), {"training": drawn.name, "recipe": drawn.recipe}
+    made = replace(scene.bundle, model=model, features=drawn.expressions, made_from={**made_from, **told})
+    return bundles.pack(scene.record, made)
 
 
 def permuted(frame: Frame, order: Mapping[str, str]) -> Frame:
@@ -404,15 +446,3 @@ def _late_outcome(scene: Scene, change: Change, reach: Reach) -> None:
         name = quoted(change.name)
         made = f"case when {where} then {_value(scene, change)} else {name} end as {name}"
     scene.engine.run(f"create or replace table decided as select * replace ({made}) from decided")
-
-
-def _traffic(scene: Scene, change: Change, reach: Reach) -> None:
-    """Decisions that are gone (`dropped`), or there several times more (`doubled`, `to` times)."""
-    where = _where(scene, change, reach)
-    if change.name == "dropped":
-        scene.engine.run(f"delete from decided where {where}")
-        return
-    scene.engine.run(
-        "insert into decided select * exclude (copy) replace (id || '-' || copy as id) from "
-        f"(select *, unnest(range(1, {int(change.to) + 1})) as copy from decided where {where})"
-    )

@@ -1,0 +1,162 @@
+"""The record's decisions with their latest outcomes, laid out as one table that everything in this floor reads.
+
+Laying out is done once: while nothing is added to the record, the table is a file of
+its cache, sorted by id, and every query reads only the columns that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from underhood.plan.exprs import Expr, col, digest, substitute
+from underhood.plan.joins import Plan
+from underhood.plan.render import quoted, sql_value, to_sql
+from underhood.record.hot import hot_files
+from underhood.record.seal import column_types, manifests, read_segment, segments_of, table
+from underhood.tables.local import Engine
+
+LAID_OUT = "laid out"  # what the view `decided` shows
+KEPT = 2  # laid out files that stay: another process may still read the one before
+VERSION = 2
+
+_COLUMNS: Mapping[str, str] = {
+    "id": "VARCHAR",
+    "key": "VARCHAR",
+    "asked_at": "TIMESTAMP",
+    "decided_at": "TIMESTAMP",
+    "bundle": "VARCHAR",
+    "score": "DOUBLE",
+    "action": "VARCHAR",
+    "reason": "VARCHAR",
+    "status": "VARCHAR",
+    "flags": "VARCHAR[]",
+    "patches": "VARCHAR[]",
+}
+_SQL_TYPE = {"number": "DOUBLE", "flag": "BOOLEAN", "text": "VARCHAR", "time": "TIMESTAMP"}
+
+
+def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str] = ()) -> int:
+    """Makes the view `decided` of all decisions with their latest outcomes, and `decisions`; returns how many.
+
+    Nothing is meant by a complaint yet: `bad` is false everywhere until `mean`. Of a
+    question that several bundles decided, the view shows the decision of the bundle
+    that comes first in `newest_first`. Raises CorruptError if something cannot be read.
+    """
+    cache = _cache(plan, record)
+    if cache is not None and not cache.exists():
+        _write(engine, plan, record, cache)
+    if cache is not None and cache.exists():
+        engine.view(LAID_OUT, f"select * from read_parquet({sql_value(str(cache))})")
+    else:
+        logs = {kind: table(record, kind) for kind in ("decision", "outcome")}
+        for kind, log in logs.items():
+            engine.register(f"{kind} log", log)
+        held, known = (set(log.column_names) for log in logs.values())
+        sql = _laid_out(plan, '"decision log"', '"outcome log"', held, known)
+        engine.run(f"create or replace table decided_now as {sql}")
+        engine.view(LAID_OUT, "select * from decided_now")
+    engine.view("decided", f"select * from {quoted(LAID_OUT)}")
+    engine.texts("bundle ranks", "bundle", newest_first)
+    mean(engine, ())
+    return int(engine.rows("select count(*) from decided")[0][0])
+
+
+def _cache(plan: Plan, record: Path) -> Path | None:
+    """Where the table lies once it is laid out: its name says what it is made of. Null while the log is written."""
+    if any(hot_files(record)) or not manifests(record):
+        return None
+    made_of = [
+        VERSION,
+        [(m.name, m.stat().st_size) for m in manifests(record)],
+        *(dict(d) for d in (plan.inputs, plan.feature_types, plan.facts)),
+        [to_sql(_happened(plan)), plan.system.zone],
+    ]
+    return record / "cache" / f"decided-{digest(made_of)}.parquet"
+
+
+def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
+    """Lays out what is sealed, its pages verified first; nothing if a column is of several types."""
+    sides = [_sealed(record, kind) for kind in ("decision", "outcome")]
+    if not all(sides) or any(len(types) > 1 for side in sides for types in column_types(side).values()):
+        return
+    files = [f"read_parquet([{', '.join(sql_value(str(f)) for f in side)}], union_by_name = true)" for side in sides]
+    once = [f"(select * from {f} {_once(engine, f)})" for f in files]
+    sql = _laid_out(plan, once[0], once[1], set(column_types(sides[0])), set(column_types(sides[1])))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    part = cache.with_suffix(f".{os.getpid()}.part")
+    try:
+        engine.run(f"copy ({sql} order by place) to {sql_value(str(part))} (format parquet)")
+        os.replace(part, cache)
+    finally:
+        part.unlink(missing_ok=True)
+    older = sorted(cache.parent.glob("decided-*.parquet"), key=lambda p: p.stat().st_mtime)
+    for path in older[:-KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def _sealed(record: Path, kind: str) -> list[Path]:
+    """The Parquet files of one kind of entry, each read once to verify it. Raises CorruptError."""
+    found = []
+    for manifest in manifests(record):
+        for path, rows in segments_of(record, manifest).items():
+            if path.parent.parent.name == f"kind={kind}" and rows:
+                read_segment(path, rows)
+                found.append(path)
+    return found
+
+
+def _once(engine: Engine, files: str) -> str:
+    """What keeps an id that was sent twice from appearing twice; empty if none was."""
+    n, distinct = engine.rows(f"select count(*), count(distinct id) from {files}")[0]
+    return "" if n == distinct else "qualify row_number() over (partition by id order by at) = 1"
+
+
+def _happened(plan: Plan) -> Expr:
+    asked = plan.sources[plan.system.asks.source.name]
+    return substitute(asked.happened, {c: col(f"row.{c}") for c in plan.inputs})
+
+
+def _laid_out(plan: Plan, decisions: str, outcomes: str, held: set[str], known: set[str]) -> str:
+    """SQL of all decisions with their latest outcomes, `place` in order of id; what nobody captured is null."""
+    parts = [_cast(held, "d", name, kind) for name, kind in _COLUMNS.items()]
+    parts += [_cast(held, "d", f"row.{n}", _SQL_TYPE[t]) for n, t in plan.inputs.items()]
+    parts += [_cast(held, "d", f"features.{n}", _SQL_TYPE[t]) for n, t in plan.feature_types.items()]
+    parts += [_cast(known, "o", "known_at", "TIMESTAMP"), _cast(known, "o", "label", "BOOLEAN")]
+    parts += [_cast(known, "o", f"facts.{n}", _SQL_TYPE[t]) for n, t in plan.facts.items()]
+    latest = (
+        f"select * from {outcomes} qualify row_number() over (partition by key order by known_at desc, id) = 1"
+        if "key" in known
+        else "select NULL as key where false"
+    )
+    zone, source = sql_value(plan.system.zone), decisions
+    if "key" not in held:
+        source = "(select NULL as id, NULL as key where false)"
+    return (
+        f"select *, strftime(local, '%Y-%m-%d') as day, row_number() over (order by id) as place from (select *, "
+        f"timezone({zone}, timezone('UTC', happened)) as local from (select *, {to_sql(_happened(plan))} as happened "
+        f"from (select {', '.join(parts)} from {source} d left join ({latest}) o on d.key = o.key)))"
+    )
+
+
+def _cast(held: set[str], side: str, name: str, kind: str) -> str:
+    value = f"{side}.{quoted(name)}" if name in held else "NULL"
+    return f"{value}::{kind} as {quoted(name)}"
+
+
+def mean(engine: Engine, ids: Sequence[str], bundle: str = "", where: str = "", seen: str = "true") -> None:
+    """Marks the decisions that a complaint means, and keeps to one bundle's decisions if it is named.
+
+    They are named by id, or, as a whole window is, by `where`: SQL over the columns of
+    `decided`. Those for which `seen` does not hold are left out.
+    """
+    engine.texts("meant", "id", ids)
+    rows = (
+        f"select * from decided where bundle = {sql_value(bundle)}"
+        if bundle
+        else 'select * exclude (rank) from decided left join "bundle ranks" using (bundle) '
+        "qualify row_number() over (partition by key order by rank nulls last, id) = 1"
+    )
+    bad = f"coalesce({where}, false)" if where else "id in (select id from meant)"
+    engine.view("decisions", f"select *, {bad} as bad from ({rows}) where {seen}")
