@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.plan.exprs import Expr, col
+from underhood.plan.exprs import Expr, cases, col
 
 HOLDS = 0.97  # share of the differing rows for which a form must hold
 CLOSE = 1e-6
@@ -42,8 +42,11 @@ def number_form(column: str, served: Array, again: Array, rest: Array) -> Form |
     """
     if len(served) < ENOUGH:
         return None
-    forms: tuple[Callable[[str, Array, Array], Form | None], ...] = (_factor, _shift, _affine, _grid, _map)
+    forms: tuple[Callable[[str, Array, Array], Form | None], ...] = (_factor, _shift, _affine, _grid, _comma, _map)
     constant = _one_value(column, served, again, rest)
+    whole = (again != np.round(again)).all() and len(rest) >= ENOUGH and (rest == np.round(rest)).all()
+    if constant is None and whole and (comma := _comma(column, served, again)):
+        return comma
     return constant or next((found for form in forms if (found := form(column, served, again))), None)
 
 
@@ -69,6 +72,8 @@ def _one_value(column: str, served: Array, again: Array, rest: Array) -> Form | 
     above, below = (again > value).all() and (rest <= value).all(), (again < value).all() and (rest >= value).all()
     if len(rest) >= ENOUGH and (above or below):
         return Form("clipped", f"{column} is cut off at {value:g}", None, {"at": value})
+    if value and value in rest and again.min() < value < again.max():
+        return Form("frozen column", f"{column} has stopped at {value:g}", None, {"value": value})
     return Form("sentinel fill", f"{column} is always {value:g}", None, {"value": value})
 
 
@@ -126,6 +131,36 @@ def _grid(column: str, served: Array, again: Array) -> Form | None:
     return None
 
 
+def decimals_lost(values: Array, most: int = 6) -> Array:
+    """What becomes of numbers whose decimal mark is overlooked: 12.5 is 125, 12.55 is 1255, 12 is 12.
+
+    Each is multiplied by ten for each decimal that it is written with, at most `most`.
+    """
+    made = np.asarray(values, dtype=float).copy()
+    for _ in range(most):
+        broken = np.abs(made - np.round(made)) > CLOSE * np.maximum(1.0, np.abs(made))
+        made = np.where(broken, made * 10, made)
+    whole: Array = np.round(made)
+    return whole
+
+
+def over_decimals(column: str, high: float, most: int = 4) -> Expr:
+    """Back from numbers whose decimal mark was overlooked: divided by ten until they are not above `high`."""
+    row = col(f"row.{column}")
+    steps = [(row.then("abs") > high * 10.0**n, row / 10.0 ** (n + 1)) for n in range(most - 1, -1, -1)]
+    return cases(*steps, otherwise=row)
+
+
+def _comma(column: str, served: Array, again: Array) -> Form | None:
+    """Each number times ten for each of its decimals: read with the wrong decimal mark."""
+    ratio = np.unique(np.round(np.log10(np.maximum(1e-12, np.abs(served[again != 0] / again[again != 0]))), 3))
+    if not len(ratio) or not _holds(_near(served, decimals_lost(again))):
+        return None
+    high = float(np.quantile(np.abs(again), 0.9995))
+    says = f"{column} has lost its decimal mark: 12.5 has become 125"
+    return Form("decimal comma", says, None, {"factor": float(10 ** ratio.max()), "high": high})
+
+
 def _map(column: str, served: Array, again: Array) -> Form | None:
     """Any other monotone function: a model or a scale upstream has changed."""
     order = np.argsort(again, kind="stable")
@@ -143,7 +178,7 @@ def text_form(column: str, served: Array, again: Array) -> Form | None:
     if len(served) < ENOUGH:
         return None
     pairs = list(zip(served, again, strict=True))
-    if _share(_bare(s) == _bare(a) for s, a in pairs) >= HOLDS:
+    if _share(bare(s) == bare(a) for s, a in pairs) >= HOLDS:
         first = next((s, a) for s, a in pairs if s != a)
         back = _back(column, pairs)
         return Form("category spelling", f"{column} is written {first[0]!r} for {first[1]!r}", back)
@@ -155,7 +190,7 @@ def text_form(column: str, served: Array, again: Array) -> Form | None:
     for s, a in pairs:
         to.setdefault(a, s)
     if _share(to[a] == s for s, a in pairs) < HOLDS:
-        return None
+        return _split(column, pairs)
     if _share(a.startswith(s) for s, a in pairs) >= HOLDS and len({len(s) for s, _ in pairs}) <= 2:
         longest = max(len(s) for s, _ in pairs)
         return Form("precision loss", f"{column} is cut off after {longest} characters", None, {"length": longest})
@@ -165,11 +200,23 @@ def text_form(column: str, served: Array, again: Array) -> Form | None:
     return Form("category merge", f"{column} is merged: {shown}", None, {"levels": to})
 
 
+def _split(column: str, pairs: list[tuple[str, str]]) -> Form | None:
+    """One level comes as several, each of which stands for it alone, and which is none of the old ones."""
+    back = _back(column, pairs)
+    new, old = {s for s, _ in pairs}, {a for _, a in pairs}
+    if back is None or new & old or len(new) > 3 * len(old):
+        return None
+    levels = {o: sorted({s for s, a in pairs if a == o}) for o in sorted(old)}
+    shown = "; ".join(f"{o!r} → {', '.join(map(repr, n[:3]))}" for o, n in list(levels.items())[:2])
+    return Form("category split", f"{column} is split: {shown}", back, {"levels": levels})
+
+
 def _share(holds: Any) -> float:
     return float(np.mean(list(holds)))
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
+    """A text without its case, spaces and marks: what stays of a level however it is written."""
     return re.sub(r"[\W_]+", "", text.casefold())
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
 
 from underhood.build.checks import fills
 from underhood.build.trainset import settle_predicate
-from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
-from underhood.plan.changes import LABEL, Change
-from underhood.plan.exprs import Expr, col, columns_of, is_denial, shown
+from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
+from underhood.faults.training_labels import contradicted, relabelled
+from underhood.plan.changes import LABEL, TAUGHT, Change
+from underhood.plan.exprs import Expr, col, columns_of, is_denial, lit, shown
 from underhood.plan.operations import FLAG, TEXT
 from underhood.plan.render import quoted, to_sql
 
 LEAST = 20  # fewer mislabelled training rows than this teach a model little
 COVERS = 0.9  # share of the complained-about decisions that an outcome must account for
 MOST_LEVELS = 30
+TURNS = 0.8  # between the shares of positives of one outcome: more than any mix explains
 ENOUGH = 5  # with fewer decisions any level of any late column is "common to them all"
 
 
@@ -45,10 +50,14 @@ def suspect_definition(scene: Scene) -> Ruling:
     Then some outcome accounts for the decisions complained about, and the
     training set is full of rows with that outcome labelled as if nothing had happened.
     The same the other way round: people say that it did not happen, the label counts it.
+
+    Where nobody says what happened, the training labels may still contradict history's, or those of
+    later decisions, outcome by outcome. A definition that is wrong everywhere contradicts nothing in the
+    record, and what an outcome should count as is for people to say: so no more than that is looked at.
     """
     kind = DEFINITION.name
     if scene.harm is None:
-        return Ruling(kind, (), "the complaint does not say that something happened which the label denies")
+        return _without_harm(scene)
     so = not is_denial(scene.harm)
     n, known, denied = counted(
         scene.engine,
@@ -72,6 +81,103 @@ def suspect_definition(scene: Scene) -> Ruling:
             f"only {best.taught} training rows with {shown(best.where)} are labelled otherwise",
         )
     return Ruling(kind, (_suspect(scene, best, denied, known),))
+
+
+def _without_harm(scene: Scene) -> Ruling:
+    kind = DEFINITION.name
+    found = relabelled(scene)
+    if found is not None and found.is_definition and found.who.where is not None:
+        where = found.who.where
+        counts = "not happened" if found.no > found.n / 2 else "happened"
+        says = f"the label was taught with {shown(where)} taken for '{counts}'"
+        return Ruling(kind, (contradicted(scene, kind, says, outcome=shown(where)),))
+    if found is not None:
+        return Ruling(kind, (), "training labels are not history's, but no outcome tells which ones")
+    moved = _meant_otherwise(scene)
+    if moved is None:
+        return Ruling(
+            kind,
+            (),
+            "every known outcome is labelled in training as it is for later decisions, and the complaint does not "
+            "say that something happened which the label denies",
+        )
+    where, so, taught, lived = moved
+    sql = to_sql(settle_predicate(scene.plan, where))
+    return Ruling(
+        kind,
+        (
+            Suspect(
+                kind,
+                f"label {scene.plan.system.label.name}",
+                f"the label has changed its mind about {shown(where)}: {taught:.0%} of the training rows with it are "
+                f"positive, {lived:.0%} of later decisions",
+                f"select 'training' as side, label, count(*) as n from training where {sql} group by label "
+                f"union all select 'decisions', label, count(*) from decisions where {sql} group by label",
+                undo_definition(scene.plan.system.label.name, where, so),
+                parameters={"outcome": shown(where)},
+            ),
+        ),
+    )
+
+
+def _meant_otherwise(scene: Scene) -> tuple[Expr, bool, float, float] | None:
+    """The outcome that is labelled one way in training and the other way later: predicate, what later, both shares."""
+    found: list[tuple[float, int, Expr, bool, float, float]] = []
+    for name, kind in scene.plan.facts.items():
+        if kind not in (FLAG, TEXT):
+            continue
+        fact, column = col(f"facts.{name}"), quoted("facts." + name)
+        rows = scene.engine.rows(
+            f"select t.v, t.n, t.p, d.n, d.p from (select {column} as v, count(*) as n, avg(label::INT) as p "
+            f"from training group by 1 having count(*) >= {LEAST}) t join (select {column} as v, count(*) as n, "
+            f"avg(label::INT) as p from decisions where label is not null group by 1 having count(*) >= {LEAST}) d "
+            f"on t.v is not distinct from d.v where abs(t.p - d.p) >= {TURNS} order by t.n desc limit {MOST_LEVELS}"
+        )
+        for value, n, taught, _, lived in rows:
+            named = fact if value is True else ~fact if value is False else fact == value
+            where = fact.is_null() if value is None else named
+            found.append((-abs(taught - lived), -n, where, lived > taught, taught, lived))
+    best = min(found, key=lambda f: f[:2], default=None)
+    # where "yes" became "no" and "no" became "yes", labels were turned round, whatever they mean
+    one_way = len({so for _, _, _, so, _, _ in found}) == 1
+    return best[2:] if best is not None and one_way else None
+
+
+def inject_taught_definition(where: Expr, so: bool = False) -> tuple[Change, ...]:
+    """The training labels take one outcome for another; history has it right."""
+    return (Change(TAUGHT, "label", so, where),)
+
+
+def propose_definition(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
+    """One outcome that always counts, and is not all that counts, taken for the other when the model was taught.
+
+    In the training labels only, or in all of history before the model learned. A definition that is
+    wrong for decisions as well needs a complaint that says what happened, so no drill can make it.
+    """
+    found: list[tuple[Expr, bool]] = []
+    for name, kind in scene.plan.facts.items():
+        if kind not in (FLAG, TEXT) or scene.bundle.model["kind"] == "constant":
+            continue
+        fact, column = col(f"facts.{name}"), quoted("facts." + name)
+        rows = scene.engine.rows(
+            f"select {column}, avg(label::INT) as p, count(*) as n from training where {column} is not null "
+            f"group by 1 having n >= {5 * LEAST} and (p >= 0.98 or p <= 0.02) order by n desc limit {MOST_LEVELS}"
+        )
+        total, yes = counted(scene.engine, "select count(*), count(*) filter (where label) from training")
+        for value, p, n in rows:
+            share = n / (yes if p > 0.5 else total - yes)
+            if 0.03 <= share <= 0.97:
+                found.append((fact if value is True else ~fact if value is False else fact == value, p > 0.5))
+    if not found:
+        return None
+    where, was = found[int(random.integers(len(found)))]
+    reached = where if cohort is None else where & cohort
+    changes = inject_taught_definition(reached, not was)
+    if cohort is None and random.random() < 0.5:
+        until = datetime.fromisoformat(str(scene.bundle.made_from["recipe"]["until"]))
+        before = col("asked_at") < lit(until)
+        changes = (Change(LABEL, scene.plan.system.label.name, not was, reached & before),)
+    return Injection(DEFINITION.name, changes, (), {"outcome": shown(where)}, cohort, retrain=True)
 
 
 def _suspect(scene: Scene, seen: Seen, denied: int, known: int) -> Suspect:
@@ -166,8 +272,9 @@ def _mechanism(scene: Scene, where: Expr) -> str:
 DEFINITION = Kind(
     "label definition",
     "the label mistakes one outcome for another",
-    3,
+    2,
     inject_definition,
     suspect_definition,
     undo_definition,
+    propose_definition,
 )

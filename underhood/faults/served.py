@@ -10,16 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from underhood.build.bundle import load
-from underhood.build.checks import actions_of
-from underhood.build.scorer import Array, score_frame
-from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
+from underhood.build.scorer import Array
+from underhood.faults.extent import holds
+from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
+from underhood.faults.rules import CUT, Misacted, misacted, replays
 from underhood.faults.values import served_otherwise
-from underhood.plan.changes import BUNDLE, INPUT, RECOMPUTED, THRESHOLD, Change
+from underhood.faults.vectors import EXPLAINED, OLDER, UNKNOWN, misscored, no_suspect, replayed, score_suspect
+from underhood.plan.changes import BUNDLE, INPUT, RECOMPUTED, THRESHOLD, UNTIL, Change
+from underhood.plan.exprs import Expr
 from underhood.plan.render import quoted
-from underhood.record.objects import names as object_names
 
-SHARE = 0.005  # below it a contradiction touches too few decisions to explain a complaint
+PAST = 0.05  # share of the scores between a cut and where a drill moves it
 
 
 def served_features(scene: Scene, where: str = "true") -> dict[str, Array]:
@@ -34,49 +35,41 @@ def inject_model(name: str) -> tuple[Change, ...]:
 
 
 def suspect_model(scene: Scene) -> Ruling:
-    """The captured features, scored again, give another score; perhaps the score of an older bundle."""
-    served = scene.engine.frame("select score, bad from decisions where status = 'ok' order by id")
-    if not len(served["score"]):
-        return Ruling(MODEL.name, (), "no decision was captured with a score")
-    features = served_features(scene)
-    again = score_frame(scene.bundle.model, features)
-    differs, bad = again != served["score"], served["bad"] > 0
-    if differs[bad].mean() < SHARE if bad.any() else True:
-        return Ruling(
-            MODEL.name,
-            (),
-            f"replay is identical to the last bit for {int((~differs[bad]).sum()):,} of {int(bad.sum()):,}",
-        )
-    other = _which(scene, features, served["score"], differs)
-    says = f"{int(differs[bad].sum()):,} of {int(bad.sum()):,} scores are not what {scene.bundle.name} gives"
-    if other:
-        says += f"; they are what {other} gives"
-    return Ruling(
-        MODEL.name,
-        (
-            Suspect(
-                MODEL.name,
-                "bundle",
-                says,
-                "select id, bundle, score from decisions where bad order by id",
-                inject_model(scene.bundle.name),
-                parameters={"served": other or "unknown"},
-            ),
-        ),
-    )
+    """The captured features, scored again, give another score: that of an older bundle, or of none that is known.
+
+    A constant, another order of the features, or a map of the right score is told from it by
+    kinds of their own.
+    """
+    found = misscored(scene)
+    if found is None or found.how not in (OLDER, UNKNOWN):
+        return no_suspect(scene, MODEL.name, EXPLAINED[found.how] if found else "")
+    served = found.parameters["served"]
+    says = f"they are what {served} gives" if found.how == OLDER else EXPLAINED[UNKNOWN]
+    return Ruling(MODEL.name, (score_suspect(scene, MODEL.name, found, "bundle", says),))
 
 
-def _which(scene: Scene, features: dict[str, Array], score: Array, differs: Array) -> str:
-    some = np.flatnonzero(differs)[:200]
-    sample = {n: v[some] for n, v in features.items()}
-    for name in object_names(scene.record, "bundle"):
-        other = load(scene.record, name)
-        if set(other.features) == set(features) and (score_frame(other.model, sample) == score[some]).mean() > 0.95:
-            return name
-    return ""
+def propose_model(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
+    """An older bundle of the record decides, or one that learned by the same recipe from half of what was known."""
+    if cohort is not None and scene.bundle.model["kind"] == "outside":
+        return None
+    recipe = scene.bundle.made_from.get("recipe", {})
+    at = float(random.uniform(0.3, 0.6))
+    rows = scene.engine.rows(f"select quantile_disc(known_at, {at}) from training")
+    if not recipe or rows[0][0] is None:
+        return None
+    until = rows[0][0].isoformat()
+    return Injection(MODEL.name, (Change(UNTIL, "bundle", until, cohort),), (), {"until": until}, cohort)
 
 
-MODEL = Kind("wrong model", "another model decided than the deployed one", 1, inject_model, suspect_model, inject_model)
+MODEL = Kind(
+    "wrong model",
+    "another model decided than the deployed one",
+    1,
+    inject_model,
+    suspect_model,
+    inject_model,
+    propose_model,
+)
 
 
 def inject_threshold(action: str, cut: float) -> tuple[Change, ...]:
@@ -85,47 +78,54 @@ def inject_threshold(action: str, cut: float) -> tuple[Change, ...]:
 
 
 def suspect_threshold(scene: Scene) -> Ruling:
-    """The captured action is not what the bundle's policy makes of the captured score."""
-    rows = scene.engine.frame(
-        "select score, action, bad from decisions where status = 'ok' and len(patches) = 0 order by id"
-    )
-    if not len(rows["score"]):
-        return Ruling(WRONG_THRESHOLD.name, (), "no decision was made by the policy alone")
-    expected = actions_of(rows["score"], scene.bundle.policy)
-    differs, bad = expected != rows["action"], rows["bad"] > 0
-    n_bad = int(bad.sum())
-    if not n_bad or differs[bad].mean() < SHARE:
-        return Ruling(
-            WRONG_THRESHOLD.name,
-            (),
-            f"the action follows from the score for {n_bad - int(differs[bad].sum()):,} of {n_bad:,}",
-        )
-    implied = _implied(rows["score"][differs], rows["action"][differs], scene)
+    """The captured action is what a moved cut makes of the captured score, not what the bundle's policy does."""
+    found = misacted(scene)
+    if found is None or found.how != CUT:
+        other = "no place of the cuts gives them: they get one action whatever the score, so it is a rule"
+        return replays(scene, WRONG_THRESHOLD.name, other)
+    implied, e = _implied(scene, found), found.extent
     return Ruling(
         WRONG_THRESHOLD.name,
         (
             Suspect(
                 WRONG_THRESHOLD.name,
                 "threshold",
-                f"{int(differs[bad].sum()):,} of {n_bad:,} actions contradict the policy: {implied}",
+                f"{e.n:,} actions{e.says} contradict the policy: {implied}",
                 "select action, min(score), max(score), count(*) from decisions group by action",
                 tuple(Change(THRESHOLD, action, cut) for action, cut in scene.bundle.policy.cuts),
-                parameters={"implied": implied},
+                e.where,
+                e.since,
+                {"implied": implied, **found.cuts},
             ),
         ),
     )
 
 
-def _implied(score: Array, action: Array, scene: Scene) -> str:
-    """Where the cuts in force must have been, from the decisions that contradict the policy's own."""
-    says = []
-    for name, cut in scene.bundle.policy.cuts:
-        missed, given = score[(score >= cut) & (action != name)], score[(score < cut) & (action == name)]
-        if len(given):
-            says.append(f"'{name}' was given from {given.min():.3f} on, its cut is {cut:g}")
-        elif len(missed) and (actions_of(missed, scene.bundle.policy) == name).any():
-            says.append(f"'{name}' was not given at {missed.max():.3f}, its cut is {cut:g}")
+def _implied(scene: Scene, found: Misacted) -> str:
+    """Where the cuts in force must have been, in words."""
+    own, says = dict(scene.bundle.policy.cuts), []
+    for name, cut in found.cuts.items():
+        way = "was not given at" if cut > own[name] else "was given at"
+        says.append(f"'{name}' {way} {found.last[name]:.3f}, as if from {cut:.4g} on; its cut is {own[name]:g}")
     return "; ".join(says)
+
+
+def propose_threshold(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
+    """One cut moved to another round place, past a fair share of the scores if there is one."""
+    cuts, found = scene.bundle.policy.cuts, []
+    score = replayed(scene).score[holds(scene, cohort)]
+    for n, (name, cut) in enumerate(cuts):
+        # between its neighbours: beyond them another action would vanish
+        low = cuts[n + 1][1] if n + 1 < len(cuts) else 0.0
+        high = cuts[n - 1][1] if n else 1.0
+        for to in {round(float(v), 2) for v in random.uniform(low, high, 12)} - {round(cut, 2), 0.0, 1.0, low, high}:
+            past = ((score >= min(cut, to)) & (score < max(cut, to))).mean() if len(score) else 0.0
+            found.append((float(past), name, to))
+    if not found:
+        return None
+    fair = [f for f in sorted(found, reverse=True) if f[0] >= PAST] or [max(found)]
+    _, name, to = fair[int(random.integers(len(fair)))]
+    return Injection(WRONG_THRESHOLD.name, (Change(THRESHOLD, name, to, cohort),), (), {name: to}, cohort)
 
 
 WRONG_THRESHOLD = Kind(
@@ -135,6 +135,7 @@ WRONG_THRESHOLD = Kind(
     inject_threshold,
     suspect_threshold,
     lambda cuts: tuple(Change(THRESHOLD, a, c) for a, c in cuts),
+    propose_threshold,
 )
 
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from underhood.build.scorer import Frame, leaves
-from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
+from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
 from underhood.faults.served import served_features
-from underhood.plan.changes import ROUTE, ROWS, Change
-from underhood.plan.exprs import Expr, col, lit, shown
-from underhood.plan.operations import NUMBER, TEXT
+from underhood.faults.taught import in_asks, level_expr, lost_cohort, reach_of, sql_of, taught_otherwise, told
+from underhood.faults.training_labels import redrawn
+from underhood.plan.changes import ROUTE, ROWS, TAUGHT, UNTIL, Change
+from underhood.plan.exprs import Expr, col, columns_of, lit, shown
+from underhood.plan.operations import FLAG, NUMBER, TEXT
 from underhood.plan.render import quoted
 
 ALIKE = 0.5  # share of trees in which two rows must share the leaf
-FEW = 5
+FEW, RARE = 5, 0.05  # training rows alike, fewer than which few decisions have: then there is a hole
 SAMPLE = 40
 MOST = 30_000  # training rows looked at; every n-th of more, counted n times
+FEW_LEVELS, MANY_LEVELS = 40, 300  # of a number and of a text whose levels may name a cohort
+OFTEN = 0.02  # share of decisions that a level must have to be looked for in training
+ABSENT, LEAST = 0.02, 30  # of the training rows that its share would give; and how many those must be
+MATTERS = 0.05  # share of decisions from which on what a model lacks of some makes it wrong about others
+ENOUGH = 200  # outcomes of a cohort, to learn it from
+WHOLE_DAYS = 0.9  # of all questions on the days on which it occurs: then it is a season
 BEYOND = 0.05  # of training's own width: so far outside is not the next larger value of the same kind
 
 
@@ -29,46 +37,173 @@ def undo_gap(where: Expr, action: str) -> tuple[Change, ...]:
     return (Change(ROUTE, "route", action, where),)
 
 
+def propose_gap(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
+    """A cohort that no training row is of: history has none, or they were lost when it was drawn."""
+    levels = [(c, level) for c, level, share in _levels(scene) if 0.05 <= share <= 0.5]
+    if cohort is None and levels:
+        column, level = levels[int(random.integers(len(levels)))]
+        cohort = level_expr(scene, column, level)
+    if cohort is None or scene.bundle.model["kind"] == "constant":
+        return None
+    changes = inject_gap(cohort) if random.random() < 0.5 else (Change(TAUGHT, "rows", 0, cohort),)
+    return Injection(GAP.name, changes, (), {}, cohort, retrain=True)
+
+
 def suspect_gap(scene: Scene) -> Ruling:
     """The decisions lie where the model has seen next to nothing.
 
-    A value lies beyond all that training holds (there trees answer as for the last
-    value they know), or few training rows share the leaves.
+    History has a cohort that training lacks; one level is frequent now and next to absent in training;
+    a value lies beyond all that training holds (there trees answer as for the last value they know);
+    or few training rows share the leaves. What all questions of a day share is a season, no cohort.
     """
+    lost = _lost(scene)
+    if lost is not None:
+        return Ruling(GAP.name, (lost,))
     bad = served_features(scene, "bad")
     n = len(next(iter(bad.values())))
     if not n:
         return Ruling(GAP.name, (), "none of the decisions has features to compare")
+    level = _absent(scene)
+    if level is not None:
+        return Ruling(GAP.name, (level,))
     outside = _outside(scene, bad)
     if outside is not None:
         return Ruling(GAP.name, (_suspect(scene, outside, n),))
     if scene.bundle.model["kind"] != "trees":
-        return Ruling(GAP.name, (), "training holds values like these, and the model is linear: it has no holes")
-    some = np.linspace(0, n - 1, min(SAMPLE, n)).astype(int)
-    step = max(1, counted(scene.engine, "select count(*) from training")[0] // MOST)
-    columns = ", ".join(f"{quoted('features.' + f)} as {quoted(f)}" for f in scene.bundle.features)
-    every = f"qualify row_number() over (order by asked_at, key) % {step} = 0"
-    seen = leaves(scene.bundle.model, scene.engine.frame(f"select {columns} from training {every}"))
-    alike = [
-        step * int(((seen == row).mean(axis=1) >= ALIKE).sum())
-        for row in leaves(scene.bundle.model, {f: v[some] for f, v in bad.items()})
-    ]
-    middle = int(np.median(alike))
-    if middle >= FEW:
-        return Ruling(GAP.name, (), f"training holds rows alike to these: {middle:,} for the middle one of {len(some)}")
+        return Ruling(GAP.name, (), "training holds values and levels like these, and the model is linear: no holes")
+    middle, usual, some = _alike(scene, bad)
+    if middle >= min(FEW, usual):
+        return Ruling(GAP.name, (), f"training holds rows alike to these: {middle:,} for the middle one of {some}")
     return Ruling(
         GAP.name,
         (
             Suspect(
                 GAP.name,
                 "training set",
-                f"the middle one of {len(some)} decisions has only {middle} training rows alike",
+                f"the middle one of {some} decisions has only {middle} training rows alike, "
+                f"{1 - RARE:.0%} of others have {usual} or more",
                 "select * from decisions where bad",
                 (),
                 parameters={"alike": middle},
             ),
         ),
     )
+
+
+def _alike(scene: Scene, bad: Frame) -> tuple[int, int, int]:
+    """How many training rows share the leaves of the middle one of the bad decisions; how many those of nearly
+    all others at least; of how many bad ones.
+    """
+    step = max(1, counted(scene.engine, "select count(*) from training")[0] // MOST)
+    columns = ", ".join(f"{quoted('features.' + f)} as {quoted(f)}" for f in scene.bundle.features)
+    every = f"qualify row_number() over (order by asked_at, key) % {step} = 0"
+    seen = leaves(scene.bundle.model, scene.engine.frame(f"select {columns} from training {every}"))
+    others = served_features(
+        scene, f"not bad and id in (select id from decisions order by hash(id) limit {3 * SAMPLE})"
+    )
+    made = []
+    for frame in (bad, others):
+        n = len(next(iter(frame.values())))
+        some = np.linspace(0, n - 1, min(3 * SAMPLE if frame is others else SAMPLE, n)).astype(int)
+        own = leaves(scene.bundle.model, {f: v[some] for f, v in frame.items()})
+        made.append([step * int(((seen == row).mean(axis=1) >= ALIKE).sum()) for row in own])
+    return int(np.median(made[0])), int(np.quantile(made[1] or [0], RARE)), len(made[0])
+
+
+def _lost(scene: Scene) -> Suspect | None:
+    """A cohort that history had and training lacks; null if training lacks little, or not all of one cohort."""
+    who, seen = lost_cohort(scene), taught_otherwise(scene)
+    if who is None:
+        return None
+    return Suspect(
+        GAP.name,
+        "training set",
+        f"history had {seen.missing:,} questions{who.says} with a known outcome, and none of them is in training: "
+        "the model never saw the like",
+        f"select count(*) as questions, count(*) filter (where key in (select key from training)) as in_training "
+        f"from asks where {in_asks(scene, who.where)}",
+        redrawn(),
+        reach_of(scene, who.where),
+        parameters={"training_rows": seen.missing, "rows": told(who.where)},
+    )
+
+
+def _levels(scene: Scene) -> list[tuple[str, str, float]]:
+    """Levels that tell a cohort of decisions: input, level as text, share; once for a scene, most frequent first.
+
+    Of inputs that features read, with few levels, and none that whole days share.
+    """
+    found: list[tuple[str, str, float]] = scene.once("levels", _look_at_levels)
+    return found
+
+
+def _look_at_levels(scene: Scene) -> list[tuple[str, str, float]]:
+    read = {c for e in scene.bundle.features.values() for c in columns_of(e)}
+    total = counted(scene.engine, "select count(*) from decisions where status = 'ok'")[0]
+    made: list[tuple[str, str, float]] = []
+    for name, kind in scene.plan.inputs.items():
+        if name not in read or kind not in (TEXT, FLAG, NUMBER):
+            continue
+        most = FEW_LEVELS if kind == NUMBER else MANY_LEVELS
+        column = quoted("row." + name)
+        if counted(scene.engine, f"select approx_count_distinct({column}) from decisions")[0] > most:
+            continue
+        rows = scene.engine.rows(
+            f"select v::VARCHAR, sum(k), sum(k * k / n) / sum(k) from (select {column} as v, count(*) as k, "
+            f"sum(count(*)) over (partition by asked_at::DATE) as n from decisions where status = 'ok' "
+            f"group by v, asked_at::DATE) where v is not null group by v having sum(k) >= {OFTEN} * {total}"
+        )
+        made += [(name, str(v), float(k) / total) for v, k, within in rows if within < WHOLE_DAYS]
+    return sorted(made, key=lambda m: -m[2])
+
+
+def _taught_by(scene: Scene, cohort: str) -> tuple[Change, ...]:
+    """The model learns again once ENOUGH outcomes of the cohort (SQL over decisions) are known; empty if never."""
+    rows = scene.engine.rows(
+        f"select known_at from decisions where {cohort} and label is not null order by known_at limit 1 offset {ENOUGH}"
+    )
+    last = scene.engine.rows("select max(asked_at) from decisions")[0][0]
+    return (Change(UNTIL, "training until", str(rows[0][0])),) if rows and rows[0][0] < last else ()
+
+
+def _absent(scene: Scene) -> Suspect | None:
+    """The level that is frequent now and next to absent in training, of several the one that most bad ones have."""
+    rows, n_bad = (counted(scene.engine, f"select count(*) from {v}")[0] for v in ("training", "decisions where bad"))
+    best: tuple[int, Suspect] | None = None
+    absent = []
+    for name, level, share in _levels(scene):
+        where = level_expr(scene, name, level)
+        taught = counted(scene.engine, f"select count(*) from training where {sql_of(scene, where)}")[0]
+        if taught <= ABSENT * rows * share and rows * share >= LEAST:
+            absent.append((name, level, share, where, taught))
+    # where most of a column is new, it has moved for everyone: that is no cohort
+    moved = {n for n, *_ in absent if sum(share for m, _, share, *_ in absent if m == n) > 0.5}
+    for name, level, share, where, taught in absent:
+        sql = sql_of(scene, where)
+        if name in moved:
+            continue
+        bad = counted(scene.engine, f"select count(*) from decisions where bad and {sql}")[0]
+        is_elsewhere = 2 * bad < n_bad
+        if (is_elsewhere and share < MATTERS) or (best is not None and bad <= best[0]):
+            continue
+        spare, later = spare_action(scene), _taught_by(scene, sql)
+        # whom it touches elsewhere, a route for the cohort cannot help: only rows to learn from can
+        undo = undo_gap(where, spare) if spare and not is_elsewhere else later
+        best = (
+            bad,
+            Suspect(
+                GAP.name,
+                "training set",
+                f"{share:.0%} of the decisions have {name} = {level}, and {taught:,} of the {rows:,} training rows: "
+                "the model never saw the like",
+                f"select 'training' as side, count(*) filter (where {sql}) as n, count(*) as of from training "
+                f"union all select 'decisions', count(*) filter (where {sql}), count(*) from decisions",
+                undo,
+                reach_of(scene, where),
+                parameters={"training_rows": taught, "share": round(share, 3), "rows": told(where)},
+            ),
+        )
+    return best[1] if best is not None else None
 
 
 def _outside(scene: Scene, bad: Frame) -> tuple[Expr, int] | None:
@@ -114,4 +249,4 @@ def spare_action(scene: Scene) -> str:
     return next((a for a in scene.plan.system.goal.costs.of if a not in used), "")
 
 
-GAP = Kind("training gap", "the model never saw the like", 4, inject_gap, suspect_gap, undo_gap)
+GAP = Kind("training gap", "the model never saw the like", 3, inject_gap, suspect_gap, undo_gap, propose_gap)

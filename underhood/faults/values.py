@@ -9,24 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from underhood.build.scorer import Array
+from underhood.build.trainset import settle_predicate
 from underhood.faults.cohorts import Cohort, cohort_of
 from underhood.faults.feeds import lost_inputs
 from underhood.faults.forms import ENOUGH, HOLDS, Form, number_form, text_form, time_form
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
+from underhood.faults.moved import Moved, moved_values
+from underhood.faults.moved_drills import propose
 from underhood.plan.changes import INPUT, RECOMPUTED, Change
-from underhood.plan.exprs import Expr, col, wrap
+from underhood.plan.exprs import Expr, col, columns_of, when, wrap
 from underhood.plan.operations import NUMBER, TEXT, TIME
-from underhood.plan.render import quoted
+from underhood.plan.render import quoted, to_sql
 from underhood.plan.steps import Asof
 
 SHARE = 0.005  # below it a difference touches too few of the decisions in question to explain a complaint
 SAMPLE = 20_000
+MISSING_VALUES = "missing values"
 LAGS_H = (1, 2, 3, 6, 12, 24, 48, 72, 168, 336, 720)
 
 KIND_TITLES: Mapping[str, str] = {
@@ -42,6 +47,11 @@ KIND_TITLES: Mapping[str, str] = {
     "category spelling": "levels are written in another way",
     "category rename": "levels come under other names",
     "category merge": "several levels come as one",
+    "category split": "one level comes as several",
+    "new level": "a level comes that never was",
+    "decimal comma": "decimal marks are overlooked",
+    "frozen column": "a column has stopped at one value",
+    "missing values": "values are missing at the source",
     "upstream change": "what makes the value upstream has changed",
 }
 
@@ -91,19 +101,24 @@ def _served_otherwise(scene: Scene) -> Served:
                 forms.append(((one, other), form, cohort_of(scene, differs(one, inputs[one]))))
         swapped = {c for columns, _, _ in forms for c in columns}
         for column in broken:
-            found = None if column in swapped else _form(scene, column, inputs[column], frames[column])
+            if column in swapped:
+                continue
+            cohort = cohort_of(scene, differs(column, inputs[column]))
+            found = _form(scene, column, inputs[column], _frame(scene, column, cohort.where))
             if found:
-                forms.append(((column,), found, cohort_of(scene, differs(column, inputs[column]))))
+                forms.append(((column,), found, cohort))
     return Served(n, broken, tuple(forms))
 
 
-def _frame(scene: Scene, column: str) -> Mapping[str, Array]:
+def _frame(scene: Scene, column: str, where: Expr | None = None) -> Mapping[str, Array]:
     """Served, recomputed, key and whether they differ, of up to SAMPLE decisions that have both."""
     kind = scene.plan.inputs[column]
     served = quoted("row." + column)
+    inside = "true" if where is None else to_sql(settle_predicate(scene.plan, where))
     return scene.engine.frame(
-        f"select d.id, d.{served} as served, a.{quoted(column)} as again, {differs(column, kind)} as differs "
-        f"from decisions d join asks a on d.key = a.key where d.{served} is not null "
+        f"select d.id, d.{served} as served, a.{quoted(column)} as again, {differs(column, kind)} as differs, d.inside "
+        f"from (select *, coalesce({inside}, false) as inside from decisions) d join asks a on d.key = a.key "
+        f"where d.{served} is not null "
         f"and a.{quoted(column)} is not null order by differs desc, hash(d.id) limit {SAMPLE}"
     )
 
@@ -124,6 +139,8 @@ def _swap(one: str, other: str, frames: Mapping[str, Mapping[str, Array]]) -> Fo
 def _form(scene: Scene, column: str, kind: str, frame: Mapping[str, Array]) -> Form | None:
     changed = frame["differs"] > 0
     served, again, rest = frame["served"][changed], frame["again"][changed], frame["again"][~changed]
+    among = frame["again"][~changed & (frame["inside"] > 0)]  # of the same cohort and span: they tell most
+    rest = among if len(among) >= ENOUGH else rest
     if kind == NUMBER:
         # the row of an as-of join may be an older one: a look at the source says more than any curve
         return (
@@ -148,7 +165,7 @@ def _lagged(scene: Scene, column: str) -> Form | None:
     hits = []
     for hours in LAGS_H:
         equal = scene.engine.rows(
-            f"select avg((d.served = s.{quoted(column)})::INT), count(distinct d.served) from (select a.*, "
+            f"select avg((d.served = s.{quoted(join.take[column])})::INT), count(distinct d.served) from (select a.*, "
             f"d.asked_at - to_hours({hours}) as then_at, d.{quoted('row.' + column)} as served from decisions d "
             f"join asks a on d.key = a.key where {flag} order by hash(d.id) limit 2000) d "
             f"asof join {quoted(join.source.name)} s on d.then_at >= s.__known{by}"
@@ -182,19 +199,62 @@ def _suspect(scene: Scene, columns: tuple[str, ...], form: Form, cohort: Cohort)
     )
 
 
+def _moved_suspect(moved: Moved) -> Suspect:
+    """A suspect whose undo is over the row: history is wrong too."""
+    where, form, first = moved.where, moved.form, moved.columns[0]
+    undo: tuple[Change, ...] = ()
+    if form.kind == "column swap":
+        undo = undo_swap(moved.columns[0], moved.columns[1], where)
+    elif form.undo is not None or moved.usual is not None:
+        row = col(f"row.{first}")
+        back = form.undo if form.undo is not None else wrap(moved.usual)
+        undo = (Change(INPUT, first, back if moved.rows is None else when(moved.rows, back, row), where),)
+    since = f"{moved.since:%Y-%m-%d %H:%M}"
+    until = f" until {moved.until:%Y-%m-%d %H:%M}" if moved.until else ""
+    side = quoted(f"row.{first}")
+    rivals = f"; {', '.join(moved.rivals)} fits less well" if moved.rivals else ""
+    return Suspect(
+        form.kind,
+        f"source of {', '.join(moved.columns)}",
+        f"{form.says}{moved.whom.says} since {since}{until} UTC: {moved.n:,} decisions, and before it was not so "
+        f"({moved.explained:.0%} of what differs is explained{rivals})",
+        f"select day, count(*) as decisions, count(*) filter (where {side} is null) as missing, min({side}), "
+        f"mode({side}), max({side}) from decisions group by day order by day",
+        undo,
+        where,
+        str(moved.since),
+        {"columns": list(moved.columns), **form.parameters},
+    )
+
+
+def _without_feeds(scene: Scene, suspects: list[Suspect]) -> list[Suspect]:
+    """Without columns that are gone together with all that comes from the same feed: that is a missing feed."""
+    gone = {str(c) for s in suspects for c in s.parameters["columns"]}
+    feeds = [set(j.take) for j in scene.plan.system.asks.joins if isinstance(j, Asof)]
+    read = {c for e in scene.bundle.features.values() for c in columns_of(e)}
+    whole = {c for feed in feeds if feed & read and feed & read <= gone for c in feed}
+    return [s for s in suspects if not whole & set(s.parameters["columns"])]
+
+
 def _ruling(name: str, scene: Scene) -> Ruling:
     found = served_otherwise(scene)
-    suspects = tuple(_suspect(scene, *each) for each in found.forms if each[1].kind == name)
+    moved = moved_values(scene)
+    suspects = [_suspect(scene, *each) for each in found.forms if each[1].kind == name]
+    told = {*found.differing, *(lost_inputs(scene) if name == MISSING_VALUES else ())}
+    suspects += [_moved_suspect(m) for m in moved.moves if m.form.kind == name and not told & set(m.columns)]
+    if name == MISSING_VALUES:
+        suspects = _without_feeds(scene, suspects)
     if suspects:
-        return Ruling(name, suspects)
+        return Ruling(name, tuple(suspects))
+    quiet = f"; none moved like that among {moved.rows:,} rows of history and decisions" if moved.rows else ""
     if not found.n:
-        return Ruling(name, (), "none of these questions is in the sources any more, so inputs cannot be recomputed")
-    if not found.differing:
-        return Ruling(name, (), f"every input equals what history gives as known then, for {found.n:,} of {found.n:,}")
-    others = sorted({form.kind for _, form, _ in found.forms})
-    return Ruling(
-        name, (), "what was served differs, but as " + ", ".join(others) if others else "what differs has no such form"
-    )
+        says = "none of these questions is in the sources any more, so inputs cannot be recomputed"
+    elif not found.differing:
+        says = f"every input equals what history gives as known then, for {found.n:,} of {found.n:,}"
+    else:
+        others = sorted({form.kind for _, form, _ in found.forms})
+        says = "what was served differs, but as " + ", ".join(others) if others else "what differs has no such form"
+    return Ruling(name, (), says + quiet)
 
 
 def inject_value(column: str, to: Any, where: Expr | None = None) -> tuple[Change, ...]:
@@ -220,6 +280,7 @@ def _kind(name: str) -> Kind:
         inject_swap if name == "column swap" else inject_value,
         lambda scene: _ruling(name, scene),
         undo_swap if name == "column swap" else inject_value,
+        None if name == "stale feature" else partial(propose, name),
     )
 
 

@@ -1,0 +1,264 @@
+"""Values wrong in their source are told by what was asked before: form, parameters, cohort, onset; drift is not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from underhood.build.trainset import open_training, settle_predicate, settle_value
+from underhood.faults.forms import decimals_lost, number_form, over_decimals, text_form
+from underhood.faults.kinds import Injection, Scene, Suspect
+from underhood.faults.moved import drifted
+from underhood.faults.moved_forms import number_moves, past_of
+from underhood.faults.moved_texts import text_moves
+from underhood.faults.moved_times import time_moves
+from underhood.faults.values import VALUE_KINDS
+from underhood.plan.changes import SOURCE, Change
+from underhood.plan.exprs import Expr, col, least, typed, wrap
+from underhood.plan.render import quoted, to_python, to_sql
+from underhood.repair import workbench as uh
+from underhood.repair.cases import mean
+from underhood.repair.clone import Reach, strike
+from underhood.repair.workbench import Workbench
+
+SINCE = datetime(2024, 3, 22, 12)
+RANDOM = np.random.default_rng(11)
+PRICES = np.round(RANDOM.gamma(4, 9, 4000), 2)
+BEFORE, LATER = PRICES[:2000], PRICES[2000:]
+
+
+@pytest.fixture(scope="module")
+def scene(right_bench: Workbench) -> Iterator[Scene]:
+    engine, bundle = right_bench.engine, uh.deployed(right_bench)
+    assert right_bench.n_decisions > 1000
+    mean(engine, (), bundle.name)
+    open_training(engine, right_bench.record, bundle.made_from["training"])
+    yield Scene(engine, right_bench.record, right_bench.plan, bundle, 0)
+    mean(engine, ())
+
+
+@contextmanager
+def struck(scene: Scene, *changes: Change, share: float = 1.0) -> Iterator[Scene]:
+    """The scene with a fault since SINCE; a complaint names five decisions that it touched."""
+    touched = changes[0].where
+    where = f"asked_at >= TIMESTAMP '{SINCE}'"
+    where += f" and {to_sql(typed(touched, schema(scene), 'test')[0])}" if touched is not None else ""
+    name = quoted(f"row.{changes[0].name}")
+    with strike(scene, Injection("test", changes), Reach(SINCE, share=share)) as broken:
+        rows = broken.engine.rows(
+            f"select d.id from decisions d join sound s using (id) where {where.replace('asked_at', 'd.asked_at', 1)} "
+            f"and d.{name} is distinct from s.{name} order by hash(d.id) limit 5"
+            if touched is None
+            else f"select id from decisions where {where} order by hash(id) limit 5"
+        )
+        mean(broken.engine, [i for (i,) in rows], broken.bundle.name)
+        yield replace(broken, n_bad=5, kept={})
+
+
+def schema(scene: Scene) -> dict[str, str]:
+    return {f"row.{c}": k for c, k in scene.plan.inputs.items()} | {"asked_at": "time", "key": "text"}
+
+
+def suspects(scene: Scene) -> list[Suspect]:
+    return [s for kind in VALUE_KINDS for s in kind.suspect(scene).suspects]
+
+
+def restored(scene: Scene, suspect: Suspect) -> float:
+    """The share of decisions whose input is again what it was before the fault, of those that it had changed."""
+    change = suspect.undo[0]
+    name = quoted(f"row.{change.name}")
+    to = to_sql(settle_value(scene.plan, change.name, wrap(change.to)))
+    where = to_sql(settle_predicate(scene.plan, change.where)) if change.where is not None else "true"
+    undone = f"select * replace (case when {where} then {to} else {name} end as {name}) from decisions"
+    sql = (
+        f"select avg((abs(u.{name} - s.{name}) < 1e-6)::INT) from ({undone}) u join sound s using (id) "
+        f"join decided d using (id) where d.{name} <> s.{name}"
+    )
+    return float(scene.engine.rows(sql)[0][0])
+
+
+KG, JAM, DISTRICT = col("row.kg"), col("row.jam"), col("row.district")
+MOVED = {
+    "unit change": ("kg", KG * 100, {"factor": 100.0}),
+    "shift": ("kg", KG + 25, {"shift": 25.0}),
+    "clipped": ("kg", least(KG, 5.0), {"at": 5.0}),
+    "frozen column": ("kg", 6.5, {"value": 6.5}),
+    "precision loss": ("jam", (JAM / 20).then("floor") * 20, {"step": 20.0, "way": "down"}),
+    "decimal comma": ("kg", (KG * 10).then("round"), {}),
+    "category spelling": ("district", DISTRICT.then("upper"), {}),
+    "category rename": ("district", DISTRICT.map({"Westend": "W7"}).fill(DISTRICT), {"levels": {"Westend": "W7"}}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [k for k in MOVED if k != "decimal comma"])
+def test_a_value_that_is_wrong_in_its_source_is_told_with_its_parameters_and_onset(kind: str, scene: Scene) -> None:
+    column, to, parameters = MOVED[kind]
+    with struck(scene, Change(SOURCE, column, to)) as broken:
+        found = suspects(broken)
+
+        assert [s.kind for s in found] == [kind]
+        assert found[0].parameters.items() >= {"columns": [column], **parameters}.items()
+        onset = datetime.fromisoformat(found[0].since)
+        assert abs((onset - SINCE).total_seconds()) < 36 * 3600
+        if kind in ("unit change", "shift"):
+            assert restored(broken, found[0]) > 0.95
+
+
+@pytest.mark.slow
+def test_a_fault_of_one_cohort_is_told_with_that_cohort(scene: Scene) -> None:
+    with struck(scene, Change(SOURCE, "kg", KG * 0.01, col("row.depot") == "OAK")) as broken:
+        found = suspects(broken)
+
+        assert [s.kind for s in found] == ["unit change"]
+        assert found[0].parameters["factor"] == 0.01
+        assert "depot is 'OAK'" in found[0].says
+        assert restored(broken, found[0]) > 0.95
+
+
+@pytest.mark.slow
+def test_a_canary_of_two_in_a_hundred_is_told_by_values_that_never_were(scene: Scene) -> None:
+    with struck(scene, Change(SOURCE, "kg", KG * 1000), share=0.03) as broken:
+        found = suspects(broken)
+
+        assert [(s.kind, s.parameters["factor"]) for s in found] == [("unit change", 1000.0)]
+        assert restored(broken, found[0]) > 0.8
+
+
+@pytest.mark.slow
+def test_two_columns_in_each_others_place_are_told_together(scene: Scene) -> None:
+    with struck(scene, Change(SOURCE, "kg", col("row.km")), Change(SOURCE, "km", KG)) as broken:
+        found = suspects(broken)
+
+        assert [s.kind for s in found] == ["column swap"]
+        assert set(found[0].parameters["columns"]) == {"kg", "km"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_any_complaint_about_a_sound_system_finds_no_moved_value(seed: int, scene: Scene) -> None:
+    rows = scene.engine.rows(f"select id from decisions order by hash(id || '{seed}') limit 5")
+    mean(scene.engine, [i for (i,) in rows], scene.bundle.name)
+    scene = replace(scene, n_bad=5, kept={})
+
+    assert suspects(scene) == []
+    assert all(d.effect > 0 and d.since for d in drifted(scene))
+
+
+# --- forms of two crowds ---
+
+
+def forms_of(before: np.ndarray, after: np.ndarray) -> list[tuple[str, dict[str, object]]]:
+    past = past_of(before, 0.01)
+    return [(f.form.kind, dict(f.form.parameters)) for f in number_moves("x", before, after, past)]
+
+
+def test_two_draws_of_one_crowd_have_no_form() -> None:
+    assert forms_of(BEFORE, LATER) == []
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01, 1000.0, 12.0])
+def test_a_crowd_in_another_unit_is_named_by_its_factor(factor: float) -> None:
+    kind, parameters = forms_of(BEFORE, LATER * factor)[0]
+
+    assert (kind, parameters["factor"]) == ("unit change", pytest.approx(factor))
+
+
+def test_one_absurd_value_changes_nothing() -> None:
+    odd = LATER.copy()
+    odd[7] = 1e12
+
+    assert forms_of(BEFORE, odd) == []
+
+
+def test_a_code_value_in_some_rows_is_told_from_a_cap() -> None:
+    coded = np.where(np.arange(2000) % 5 < 2, -999.0, LATER)
+
+    assert forms_of(BEFORE, coded)[0] == ("sentinel fill", {"value": -999.0})
+    assert forms_of(BEFORE, np.minimum(LATER, 30.0))[0] == ("clipped", {"at": 30.0})
+
+
+def test_overlooked_decimal_marks_are_told_from_a_unit() -> None:
+    assert forms_of(BEFORE, decimals_lost(LATER))[0] == ("decimal comma", {"factor": 100.0})
+    assert forms_of(BEFORE, LATER * 100)[0][0] == "unit change"
+
+
+def test_missing_values_are_told_before_all_else() -> None:
+    gone = np.where(np.arange(2000) % 2 == 0, np.nan, LATER)
+
+    assert [k for k, _ in forms_of(BEFORE, gone)] == ["missing values"]
+
+
+def test_a_clock_that_is_off_is_told_from_another_zone() -> None:
+    waits = RANDOM.uniform(3600, 7200, 2000)
+
+    (zone,) = time_moves("t", waits[:1000], waits[1000:] + 7200)
+    (clock,) = time_moves("t", waits[:1000], waits[1000:] + 5220)
+    assert (zone.form.kind, clock.form.kind) == ("time zone", "clock skew")
+
+
+def text_kind(change: dict[str, str]) -> str:
+    levels = ["North", "South", "West", "East"]
+    named = [*levels, *sorted(set(change.values()) - set(levels))]
+    old = RANDOM.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1])
+    new = [named.index(change.get(levels[n], levels[n])) for n in RANDOM.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1])]
+    found = list(
+        text_moves("c", old.astype(float), np.array(new, float), named, np.bincount(old, minlength=len(named)))
+    )
+    return found[0].form.kind if found else ""
+
+
+def test_levels_under_other_names_are_told_by_what_became_of_them() -> None:
+    assert text_kind({}) == ""
+    assert text_kind({"South": "SOUTH "}) == "category spelling"
+    assert text_kind({"South": "K7"}) == "category rename"
+    assert text_kind({"South": "West"}) == "category merge"
+
+
+# --- inject and undo ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0.001, 1000).map(lambda f: float(f"{f:.3g}")), st.floats(-1e5, 1e5).filter(lambda v: abs(v) > 1e-3))
+def test_what_a_factor_does_its_undo_takes_back(factor: float, value: float) -> None:
+    undone = computed((col("row.x") * factor) / factor, value)
+
+    assert undone == pytest.approx(value)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 99_999))
+def test_what_a_lost_decimal_mark_does_is_taken_back_above_the_usual_range(cents: int) -> None:
+    value = cents / 100
+    lost = float(decimals_lost(np.array([value]))[0])
+
+    if lost > 1000:
+        back = computed(over_decimals("x", 1000.0), lost)
+        assert back in (pytest.approx(lost / 10), pytest.approx(lost / 100))
+
+
+def computed(expr: Expr, value: float) -> float:
+    settled, _ = typed(expr, {"row.x": "number"}, "test")
+    return float(to_python({"v": settled})({"row.x": value})["v"])
+
+
+def test_lost_decimal_marks_are_told_row_by_row_too() -> None:
+    form = number_form("x", decimals_lost(BEFORE), BEFORE, np.array([]))
+
+    assert form is not None
+    assert form.kind == "decimal comma"
+
+
+def test_a_level_that_comes_as_several_is_told_and_taken_back() -> None:
+    again = np.array(["A", "B"] * 50, dtype=object)
+    served = np.array([f"{a}{n % 3}" for n, a in enumerate(again)], dtype=object)
+    form = text_form("c", served, again)
+
+    assert form is not None
+    assert form.kind == "category split"
+    assert form.undo is not None

@@ -1,0 +1,212 @@
+"""The world and its outcomes: each change is found by what happened, named apart from its look-alikes, and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from underhood.build.trainset import open_training
+from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
+from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, inject_delay, inject_feedback
+from underhood.faults.drift import CONCEPT, COVARIATE, PRIOR, REAL_EVENT, inject_concept, inject_event, inject_prior
+from underhood.faults.envelope import ENVELOPE, inject_envelope
+from underhood.faults.flips import FLIP, inject_flip, undo_flip
+from underhood.faults.kinds import Injection, Kind, Scene, Suspect
+from underhood.faults.outcomes import auc_of, recalibrated, residuals, said, steps_of
+from underhood.faults.turns import turn_of
+from underhood.plan.changes import CALIBRATION, Change
+from underhood.plan.exprs import Expr, col, columns_of
+from underhood.repair import workbench as uh
+from underhood.repair.bench import survey
+from underhood.repair.cases import mean
+from underhood.repair.clone import Reach, strike
+from underhood.repair.drill import complained
+from underhood.repair.swaps import swap
+from underhood.repair.workbench import Workbench
+
+SINCE = datetime(2024, 3, 24)
+OAK = col("row.depot") == "OAK"
+KINDS = (FLIP, LABEL_DELAY, FEEDBACK, REAL_EVENT, COVARIATE, PRIOR, CONCEPT, WRONG_CALIBRATION, ENVELOPE)
+
+
+@pytest.fixture
+def scene(right_bench: Workbench) -> Iterator[Scene]:
+    right_bench.n_decisions  # noqa: B018  lays the decisions out
+    bundle = uh.deployed(right_bench)
+    mean(right_bench.engine, (), bundle.name)
+    open_training(right_bench.engine, right_bench.record, bundle.made_from["training"])
+    yield Scene(right_bench.engine, right_bench.record, right_bench.plan, bundle, 0)
+    mean(right_bench.engine, (), bundle.name)
+
+
+@contextmanager
+def struck(scene: Scene, *changes: Change) -> Iterator[Scene]:
+    """The scene with changes in force since SINCE, and somebody who complains."""
+    with strike(scene, Injection("drill", changes), Reach(SINCE)) as made:
+        _, named, told = complained(made, SINCE)
+        mean(made.engine, named, made.bundle.name)
+        yield replace(made, n_bad=len(named), told=told, kept={})
+
+
+def found(scene: Scene, kinds: Sequence[Kind] = KINDS) -> list[Suspect]:
+    return [s for kind in kinds for s in kind.suspect(scene).suspects]
+
+
+def named(scene: Scene, kinds: Sequence[Kind] = KINDS) -> list[str]:
+    return [s.kind for s in found(scene, kinds)]
+
+
+def cohort(suspect: Suspect) -> Expr | None:
+    """The predicate of a suspect without its span."""
+    parts = suspect.where.args if suspect.where is not None and suspect.where.op == "and" else (suspect.where,)
+    rest = [p for p in parts if isinstance(p, Expr) and columns_of(p) != {"asked_at"}]
+    return rest[0] if rest else None
+
+
+def test_a_sound_shop_has_no_suspect_whoever_complains(scene: Scene) -> None:
+    for turn in range(12):
+        rows = scene.engine.rows(f"select id from decisions order by hash(id || '{turn}') limit 5")
+        mean(scene.engine, [i for (i,) in rows], scene.bundle.name)
+
+        assert named(replace(scene, n_bad=5, kept={})) == []
+
+
+def test_a_label_written_against_its_facts_is_found_to_the_row_in_its_cohort(scene: Scene) -> None:
+    with struck(scene, *inject_flip(OAK, "mislabelled")) as made:
+        (flip,) = found(made)
+
+        assert (flip.kind, str(cohort(flip))) == ("label flip", str(OAK))
+        assert flip.since.startswith("2024-03-2")
+        n = made.engine.rows(f"select count(*) from ({flip.evidence})")[0][0]
+        asked = f"select count(*) from decisions where asked_at >= '{SINCE}' and \"row.depot\" = 'OAK'"
+        assert n == made.engine.rows(asked)[0][0]
+
+
+def test_labels_that_turn_with_their_facts_turn_the_ranking_round(scene: Scene) -> None:
+    with struck(scene, *inject_flip(None, "turned")) as made:
+        turn = turn_of(made)
+
+        assert named(made) == ["label flip"]
+        assert turn is not None
+        assert turn.auc[0] > 0.8
+        assert turn.auc[1] < 0.2
+
+
+def test_turning_labels_twice_changes_nothing(scene: Scene) -> None:
+    (change,) = undo_flip("late", OAK)
+    labels = np.array([True, False, True])
+
+    assert change.part == "label"
+    assert str(change.to) == str(~col("label"))
+    assert (~~labels == labels).all()
+
+
+def test_fewer_of_those_to_whom_it_does_not_happen_is_a_prior_shift_and_not_a_concept_drift(scene: Scene) -> None:
+    with struck(scene, *inject_prior(0.85, False)) as made:
+        (shift,) = found(made)
+
+        assert shift.kind == "prior shift"
+        assert shift.parameters["intercept"] == pytest.approx(-np.log(1 - 0.85), abs=0.7)
+        assert [c.part for c in shift.undo] == [CALIBRATION]
+        (ruling,) = [CONCEPT.suspect(made)]
+        assert "as prior shift" in ruling.says
+
+
+def test_outcomes_that_turn_in_one_depot_are_a_concept_drift_of_that_depot(scene: Scene) -> None:
+    with struck(scene, *inject_concept(0.45, OAK)) as made:
+        (drift,) = found(made)
+
+        assert (drift.kind, str(cohort(drift))) == ("concept drift", str(OAK))
+        assert abs((datetime.fromisoformat(drift.since) - SINCE).total_seconds()) < 2 * 86_400
+
+
+def test_what_passes_after_a_day_is_an_event_of_the_world_and_nothing_undoes_it(scene: Scene) -> None:
+    span = (col("asked_at") >= datetime(2024, 3, 26)) & (col("asked_at") < datetime(2024, 3, 29))
+    with struck(scene, *inject_event(0.9, span)) as made:
+        (event,) = found(made)
+
+        assert (event.kind, event.undo) == ("real event", ())
+        assert event.since.startswith("2024-03-2")
+
+
+def test_a_wrong_curve_after_the_model_is_named_with_its_slope_and_intercept_and_undone_to_the_bit(
+    scene: Scene,
+) -> None:
+    with struck(scene, *inject_calibration(1.2, 0.7)) as made:
+        (curve,) = found(made, [WRONG_CALIBRATION])
+        trial = swap(made, survey(made), *curve.undo)
+
+        assert curve.parameters["intercept"] == pytest.approx(1.2, abs=0.02)
+        assert curve.parameters["slope"] == pytest.approx(0.7, abs=0.02)
+        sound = scene.engine.frame("select score, action from sound where status = 'ok' order by id")
+        assert (trial.action == sound["action"]).all()
+
+
+def test_outcomes_that_stop_coming_are_told_from_those_that_come_for_some_actions_only(scene: Scene) -> None:
+    with struck(scene, *inject_delay()) as made:
+        (delay,) = found(made)
+        assert delay.kind == "label delay"
+    with struck(scene, *inject_feedback("quiet")) as made:
+        (loop,) = found(made)
+        assert (loop.kind, loop.parameters["action"]) == ("feedback loop", "quiet")
+
+
+def test_of_one_answer_that_alone_is_known_nothing_is_said_about_how_often_it_happens(scene: Scene) -> None:
+    with struck(scene, *inject_delay(True)) as made:
+        (delay,) = found(made)
+
+        assert (delay.kind, delay.parameters["known_only"]) == ("label delay", False)
+
+
+def test_without_outcomes_the_world_cannot_be_seen_and_that_is_said(scene: Scene) -> None:
+    gone = Injection("drill", inject_delay())
+    with strike(scene, gone) as made:
+        blind = replace(made, kept={})
+
+        assert named(blind, [PRIOR, CONCEPT, REAL_EVENT, FLIP]) == []
+        assert "cannot be seen yet" in PRIOR.suspect(blind).says
+        assert "no outcome is known" in LABEL_DELAY.suspect(blind).says
+
+
+def test_values_beyond_all_of_training_are_beyond_the_envelope(scene: Scene) -> None:
+    with struck(scene, *inject_envelope("kg", 60.0, 40.0, "km")) as made:
+        (beyond,) = found(made, [ENVELOPE])
+
+        assert beyond.parameters["columns"] == ["kg"]
+        assert [c.to for c in beyond.undo] == ["desk"]
+
+
+def test_one_absurd_row_in_training_does_not_widen_the_envelope_and_one_decision_is_no_turn(scene: Scene) -> None:
+    look = residuals(scene)
+    odd = look.score.copy()
+    odd[0] = 1e-9
+
+    assert turn_of(replace(scene, kept={"residuals": replace(look, score=odd)})) is None
+
+
+def test_a_map_of_log_odds_is_fitted_back_from_what_happened() -> None:
+    random = np.random.default_rng(1)
+    odds = random.normal(-1, 1.5, 40_000)
+    label = (random.random(len(odds)) < said(odds, (0.6, 0.5))).astype(float)
+
+    assert recalibrated(odds, label) == pytest.approx((0.6, 0.5), abs=0.06)
+
+
+def test_scores_of_one_class_have_no_ranking() -> None:
+    assert np.isnan(auc_of(np.ones(5), np.arange(5.0)))
+    assert auc_of(np.array([0.0, 0.0, 1.0, 1.0]), np.array([1.0, 2.0, 2.0, 3.0])) == pytest.approx(0.875)
+
+
+def test_slices_that_differ_anyway_make_no_step() -> None:
+    random = np.random.default_rng(2)
+    noise = random.normal(0, 5, (200, 48))
+    calm = steps_of(noise, np.ones((200, 48)))
+    moved = steps_of(noise + 40.0 * (np.arange(48) >= 30), np.ones((200, 48)))
+
+    assert np.abs(calm.z).max() < 6
+    assert (moved.begins[np.abs(moved.z).argmax(axis=1)] == 30).all()

@@ -1,0 +1,449 @@
+"""Names what was done to a column from two samples of it, before and after: no row is known twice, only the two crowds.
+
+Each form says which values show it, what takes it back, and how much of the
+distance it explains. What no form explains is drift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from underhood.build.scorer import Array
+from underhood.faults.forms import Form, decimals_lost, over_decimals
+from underhood.moves.bins import expected_noise
+from underhood.moves.shifts import UNITS, Shift, explain, grain
+from underhood.plan.exprs import Expr, cases, col, when
+
+FULL = 0.98  # share of one value: nothing else is left
+ENOUGH = 8  # rows that show something
+FITS = 0.8  # share of the distance, above noise, that a form must explain
+CLEAR = 0.03  # share of rows that would have to move; what moved less is not named
+BEYOND = 0.25  # of the past's own width: so far outside is not the next larger value of the same kind
+UNNAMED = ""  # the kind of what shows, but has no form among all rows; among those of a cohort it may have one
+STEEP, STEEP_MOVED = 5.0, 0.5  # a factor beyond all drift, and how far it moves most rows
+CURVED = 0.15  # share of rows that would have to move before a curve is told
+SEASON = 0.5  # of the distance a steep factor may leave to the season
+OUTSIDE = 0.3  # share of rows outside all of the past that no season makes
+DRAWN = 2500  # values of either sample
+KINDS: Mapping[str, str] = {
+    "factor": "unit change",
+    "unit": "unit change",
+    "sign": "unit change",
+    "shift": "shift",
+    "clock": "time zone",
+    "value": "sentinel fill",
+    "rounded": "precision loss",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A form with the values that show it (`shows`, over an array) and the same as an expression (null: all of them).
+
+    `explained`: share of the distance between the samples that the form takes away, above noise.
+    `is_beyond`: no season explains it, as the past never had such values.
+    """
+
+    form: Form
+    shows: Callable[[Array], Array]
+    rows: Expr | None = None
+    explained: float = 1.0
+    rivals: tuple[str, ...] = field(default=())
+    is_beyond: bool = False
+
+
+@dataclass(frozen=True)
+class Past:
+    """A column in all of the past: its range without one in 2,000 at either end, its grid, some of its values."""
+
+    low: float
+    high: float
+    grain: float | None
+    values: Array
+
+
+def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[Found]:
+    """Forms of a number, likeliest first. Samples may hold NaN; a missing value is a value of its own."""
+    missing = missing_move(name, np.isnan(before), np.isnan(after))
+    if missing is not None:
+        yield missing
+    one, other = (_thin(side[~np.isnan(side)]) for side in (before, after))
+    if min(len(one), len(other)) < ENOUGH:
+        return
+    frozen = _frozen(name, one, other, past)
+    if frozen is not None:
+        yield frozen
+        return
+    capped = _capped(name, one, other)
+    if capped is not None:
+        yield capped
+    yield from _fits(name, one, other, past)
+    beyond = _beyond(name, one, other, past)
+    if beyond is not None:
+        yield beyond
+    odd = _odd(name, one, other, past)
+    if odd is not None:
+        yield odd
+
+
+def missing_move(name: str, before: Array, after: Array) -> Found | None:
+    """Values are missing that were there; null if not more than usual. Takes flags."""
+    was, now = float(before.mean()), float(after.mean())
+    grown = now - was
+    unsure = math.sqrt(max(was * (1 - was), 1 / len(before)) * (1 / len(before) + 1 / len(after)))
+    if grown < CLEAR / 3 or after.sum() < ENOUGH or grown < 6 * unsure or (now < 2 * was and grown < 0.1):
+        return None
+    row = col(f"row.{name}")
+    says = f"{name} is missing in {now:.1%} of the rows, before in {was:.1%}"
+    return Found(Form("missing values", says, None, {"share": round(grown, 3)}), is_missing, row.is_null())
+
+
+def is_missing(values: Array) -> Array:
+    """Which values are null: NaN among numbers, None among texts."""
+    if values.dtype == object:
+        return np.array([v is None for v in values.tolist()], dtype=bool)
+    missing: Array = np.isnan(values)
+    return missing
+
+
+def _thin(values: Array) -> Array:
+    return values if len(values) <= DRAWN else values[np.linspace(0, len(values) - 1, DRAWN).astype(int)]
+
+
+def _frozen(name: str, one: Array, other: Array, past: Past) -> Found | None:
+    values, counts = np.unique(other, return_counts=True)
+    value = float(values[counts.argmax()])
+    if (
+        counts.max() < FULL * len(other)
+        or len(other) < ENOUGH
+        or np.unique(one, return_counts=True)[1].max() > 0.8 * len(one)
+    ):
+        return None
+    usual = float(np.median(one))
+    inside = past.low <= value <= past.high and not is_code(value, one)
+    form = Form(
+        "frozen column" if inside else "sentinel fill",
+        f"{name} is always {value:g}, and was {usual:g} in the middle of many values",
+        None,
+        {"value": value},
+    )
+    return Found(form, lambda v: v == value, col(f"row.{name}") == value)
+
+
+def is_code(value: float, before: Array) -> bool:
+    """Whether a value looks like one that people write for "none": 0, -1, nines, or one outside what was there."""
+    shown = f"{abs(value):g}"
+    return bool((value in (0.0, -1.0) or set(shown) == {"9"}) and np.mean(before == value) < 0.01)
+
+
+def _capped(name: str, one: Array, other: Array) -> Found | None:
+    """Values beyond one value have become it: as many stand on it as lay beyond, and next to none lie there."""
+    if len(np.unique(one)) < ENOUGH:
+        return None
+    values, counts = np.unique(other, return_counts=True)
+    for value, count in sorted(zip(values, counts, strict=True), key=lambda v: -v[1])[:3]:
+        for above in (True, False):
+            was, now = ((s > value if above else s < value) for s in (one, other))
+            lost, left = float(was.mean()), float(now.mean())
+            grown = count / len(other) - float((one == value).mean())
+            if lost < CLEAR or lost * len(other) < ENOUGH or left > 0.05 * lost or not 0.6 * lost < grown < 1.6 * lost:
+                continue
+            rest = [one[~was & (one != value)], other[~now & (other != value)]]
+            if min(map(len, rest)) >= 30 and distance_of(*rest) > 0.5 * lost:
+                continue
+            row, beyond = col(f"row.{name}"), float(np.median(one[was]))
+            form = Form(
+                "clipped",
+                f"{name} is cut off at {value:g}",
+                when(row == float(value), beyond, row),
+                {"at": float(value)},
+            )
+            return Found(form, _equal_to(float(value)), row == float(value))
+    return None
+
+
+def _equal_to(value: float) -> Callable[[Array], Array]:
+    return lambda v: v == value
+
+
+# --- all rows, or a share of them, as one simple function of what they were ---
+
+
+def distance_of(one: Array, other: Array) -> float:
+    """Total variation between two samples in bins of equal weight of both, above the noise of such samples."""
+    one, other = _thin(one), _thin(other)
+    cuts = np.linspace(0.02, 0.98, 33)
+    edges = np.unique(np.concatenate([np.quantile(side, cuts, method="higher") for side in (one, other)]))
+    a, b = (
+        np.bincount(np.searchsorted(edges, s, side="left"), minlength=len(edges) + 1).astype(float)
+        for s in (one, other)
+    )
+    apart = float(np.abs(a / a.sum() - b / b.sum()).sum() / 2)
+    return max(0.0, apart - expected_noise(a, b))
+
+
+def _fits(name: str, one: Array, other: Array, past: Past) -> Iterator[Found]:
+    total = distance_of(one, other)
+    if total < CLEAR or min(len(one), len(other)) < 30:
+        return
+    comma = _comma(name, one, other, total)
+    steep = _steep(name, one, other, past, total)
+    found = steep if steep is not None else _of_shift(name, explain(one, other), one, other)
+    if found is not None and comma is not None:
+        better = comma.explained > found.explained
+        first, second = (comma, found) if better else (found, comma)
+        yield Found(first.form, first.shows, first.rows, first.explained, (second.form.says,))
+    elif comma is not None or found is not None:
+        yield comma or found  # type: ignore[misc]
+
+
+def _steep(name: str, one: Array, other: Array, past: Past, total: float) -> Found | None:
+    """A factor between known units that no season makes: values come back to their range, and to their grid."""
+    if total < STEEP_MOVED:
+        return None
+    tried = []
+    for factor in {f for unit in UNITS if unit >= STEEP for f in (unit, 1 / unit)}:
+        back = other / factor
+        if past.grain is not None and _off(back, past.grain) > 0.02:
+            continue
+        if past.grain is not None and factor < 1 and _off(other, past.grain) < 0.02:
+            continue  # it was on the grid all the time
+        tried.append((min(distance_of(one, back), distance_of(past.values, back)), factor))
+    tried.sort()
+    if not tried or tried[0][0] > SEASON * total:
+        return None
+    left, factor = tried[0]
+    shown = float(f"{factor:.6g}")
+    meaning = next(m for u, m in UNITS.items() if factor in (u, 1 / u))
+    form = Form("unit change", f"{name} × {shown:g} ({meaning})", col(f"row.{name}") / factor, {"factor": shown})
+    rivals = tuple(f"× {f:g}" for d, f in tried[1:2] if d < SEASON * total)
+    return Found(form, lambda v: ~np.isnan(v), None, 1 - left / total, rivals)
+
+
+def _off(values: Array, step: float) -> float:
+    """The share of values that are not on a grid; to within how an exact factor is written."""
+    ratio = values[:2000] / step
+    return float((np.abs(ratio - np.round(ratio)) > 2e-4 * np.maximum(1.0, np.abs(ratio))).mean())
+
+
+def _comma(name: str, one: Array, other: Array, total: float) -> Found | None:
+    if (other != np.round(other)).any() or (one != np.round(one)).mean() < 0.05:
+        return None
+    made = decimals_lost(one)
+    explained = 1 - distance_of(made, other) / total
+    if explained < (SEASON if total >= STEEP_MOVED else FITS) or len(np.unique(made[one != 0] / one[one != 0])) < 2:
+        return None
+    high = float(np.quantile(one, 0.9995))
+    says = f"{name} has lost its decimal mark: 12.5 has become 125"
+    form = Form("decimal comma", says, over_decimals(name, high), {"factor": _decimals(one)})
+    return Found(form, lambda v: np.abs(v) > high, None, explained)
+
+
+def _decimals(values: Array) -> float:
+    """Ten to the number of decimals that the values are written with."""
+    step = grain(values)
+    return 10.0 ** max(0, math.ceil(-math.log10(step) - 1e-9)) if step else 100.0
+
+
+def _of_shift(name: str, shift: Shift, one: Array, other: Array) -> Found | None:
+    kind = KINDS.get(shift.kind)
+    if kind is None or not _is_large(shift, one):
+        return None
+    if kind in ("shift", "unit change") and min(len(np.unique(one)), len(np.unique(other))) < ENOUGH:
+        return None  # a few numbers are levels: their next one is no shift
+    row, amount = col(f"row.{name}"), dict(shift.amount)
+    everyone = lambda v: ~np.isnan(v)  # noqa: E731
+    if shift.kind in ("factor", "sign") and shift.share < 1:
+        return None  # which rows those are is told by what no row was before
+    if shift.kind in ("factor", "sign"):
+        factor = float(f"{amount['factor']:.6g}")
+        meaning = f" ({amount['meaning']})" if "meaning" in amount else ""
+        form = Form(kind, f"{name} × {factor:g}{meaning}", row / factor, {"factor": factor})
+    elif shift.kind == "unit":
+        factor, offset = amount["factor"], amount["shift"]
+        form = Form(
+            kind,
+            f"{name} × {factor:g} {offset:+g} ({amount['meaning']})",
+            (row - offset) / factor,
+            {"factor": factor, "offset": offset},
+        )
+    elif shift.kind == "shift":
+        form = Form(kind, f"{name} {amount['shift']:+g}", row - amount["shift"], {"shift": amount["shift"]})
+    elif shift.kind == "clock":
+        modulo, step = amount["modulo"], amount["shift"]
+        form = Form(
+            kind,
+            f"{name} {step:+g} of {modulo:g}",
+            (row - step + 2 * modulo) % modulo,
+            {"shift": step, "modulo": modulo},
+        )
+    elif shift.kind == "value":
+        value = amount["value"]
+        if amount["share_before"] > 0.1 * amount["share_now"]:
+            return None  # a value that was usual before is more usual now: that may be another mix
+        form = Form(
+            kind,
+            f"{name} is {value:g} in {amount['share_now']:.1%} of the rows, before in {amount['share_before']:.1%}",
+            None,
+            {"value": value},
+        )
+        return Found(form, lambda v: v == value, row == value, shift.explained)
+    else:
+        step, way = amount["step"], "down" if amount["way"] == "down" else "to the nearest"
+        middle = row + step / 2 if way == "down" else row
+        form = Form(kind, f"{name} is rounded {way} to steps of {step:g}", middle, {"step": step, "way": way})
+    return Found(form, everyone, None, shift.explained)
+
+
+def _is_large(shift: Shift, one: Array) -> bool:
+    """Whether a shift or factor is more than what values do by themselves: half of their own middle width."""
+    low, high = np.quantile(one, [0.25, 0.75])
+    width = max(float(high - low), 1e-12)
+    if shift.kind == "shift":
+        return abs(float(shift.amount["shift"])) >= 0.25 * width
+    if shift.kind == "factor":
+        return abs(math.log(float(shift.amount["factor"]))) >= math.log(1.25)
+    return True
+
+
+def sudden_moves(name: str, one: Array, other: Array) -> Iterator[Found]:
+    """Forms of a number that changed at once and alone, from the rows right before and right behind.
+
+    What no shift or factor explains follows another curve.
+    """
+    total = distance_of(one, other) if min(map(len, (one, other))) >= 30 else 0.0
+    if total < CURVED or min(len(np.unique(side)) for side in (one, other)) < ENOUGH:
+        return
+    at = np.linspace(0.1, 0.9, 17)
+    steps = np.quantile(other, at) - np.quantile(one, at)
+    width = float(np.subtract(*np.quantile(one, [0.75, 0.25])))
+    row, left = col(f"row.{name}"), SEASON if total >= STEEP_MOVED else 1 - FITS
+    for step in dict.fromkeys((_rounded(float(np.median(steps)), width), float(np.median(steps)))):
+        if abs(step) >= 0.25 * width and distance_of(one + step, other) <= left * total:
+            form = Form("shift", f"{name} {step:+g}", row - step, {"shift": step})
+            yield Found(form, lambda v: ~np.isnan(v), None, 1 - distance_of(one + step, other) / total)
+            return
+    if len(np.unique(one)) >= 30 and len(np.unique(other)) >= 15:
+        says = f"{name} follows another curve than before, and nothing else changed with it"
+        yield Found(
+            Form("upstream change", says, piecewise(name, one, other), {"way": "rises"}), lambda v: ~np.isnan(v)
+        )
+
+
+def _rounded(step: float, width: float) -> float:
+    """The step as a person would have made it: two digits, if that is as near as the width of the values tells."""
+    near = float(f"{step:.2g}")
+    return near if abs(near - step) <= 0.05 * width else step
+
+
+def _beyond(name: str, one: Array, other: Array, past: Past) -> Found | None:
+    """A constant was added that takes many rows out of the past's whole range, and off it comes back into it."""
+    width = max(past.high - past.low, 1e-12)
+    out = (other < past.low - 0.02 * width) | (other > past.high + 0.02 * width)
+    if out.mean() < OUTSIDE or min(len(one), len(other)) < 30:
+        return None
+    total = distance_of(one, other)
+    at = (0.002, 0.01, 0.25, 0.5, 0.75, 0.99, 0.998)
+    steps = [float(b - a) for a, b in zip(np.quantile(one, at), np.quantile(other, at), strict=True)]
+    steps += [float(other.min() - past.low), float(other.max() - past.high)]
+    tried = []
+    for step in {v for s in steps for v in (s, _rounded(s, width))}:
+        back = other - step
+        if ((back >= past.low - 0.01 * width) & (back <= past.high + 0.01 * width)).mean() >= 0.97:
+            tried.append((min(distance_of(one, back), distance_of(past.values, back)), len(f"{step:.6g}"), step))
+    if not tried or min(tried)[0] > SEASON * total:
+        return None
+    left, _, step = min(tried)
+    form = Form("shift", f"{name} {step:+g}", col(f"row.{name}") - step, {"shift": step})
+    return Found(form, lambda v: ~np.isnan(v), None, 1 - left / max(total, 1e-9), (), True)
+
+
+# --- a few rows that lie where none lay ---
+
+
+def _odd(name: str, one: Array, other: Array, past: Past) -> Found | None:
+    """Some rows have values that the past does not know: by which known unit do they come back?"""
+    width = max(past.high - past.low, 1e-12)
+    low, high = past.low - BEYOND * width, past.high + BEYOND * width
+
+    def is_odd(values: Array) -> Array:
+        out: Array = (values > high) | (values < low)
+        if past.grain is not None:
+            ratio = values / past.grain
+            out = out | (np.abs(ratio - np.round(ratio)) > 1e-6 * np.maximum(1.0, np.abs(ratio)))
+        return out & ~np.isnan(values)
+
+    odd = other[is_odd(other)]
+    if len(odd) < ENOUGH or len(odd) / len(other) < 5 * float(is_odd(one).mean()) + 0.003:
+        return None
+    row = col(f"row.{name}")
+    rows = (row > high) | (row < low)
+    if past.grain is not None:
+        rows = rows | ((row / past.grain - (row / past.grain).round()).then("abs") > 1e-6)
+    values, counts = np.unique(odd, return_counts=True)
+    if counts.max() >= 0.9 * len(odd):
+        value = float(values[counts.argmax()])
+        form = Form(
+            "sentinel fill",
+            f"{name} is {value:g} in {counts.max() / len(other):.1%} of the rows, never before",
+            None,
+            {"value": value},
+        )
+        return Found(form, lambda v: v == value, row == value)
+    tried = sorted(_backs(odd, one, is_odd, past), key=lambda t: t[0])
+    if not tried:
+        return Found(Form(UNNAMED, f"{name} has values that it never had"), is_odd, rows, 0.0)
+    apart, factor = tried[0]
+    form = Form(
+        "unit change",
+        f"{name} × {factor:g} in {len(odd) / len(other):.1%} of the rows",
+        row / factor,
+        {"factor": factor},
+    )
+    rivals = tuple(f"× {f:g} fits less well" for _, f in tried[1:2])
+    return Found(form, is_odd, rows, 1 - apart, rivals)
+
+
+def _backs(odd: Array, one: Array, is_odd: Callable[[Array], Array], past: Past) -> Iterator[tuple[float, float]]:
+    """By which factor odd values come back among those that it would have made odd, with Kolmogorov's distance."""
+    factors = {f for unit in UNITS for f in (unit, 1 / unit)} | {-1.0}
+    for factor in factors:
+        made = one * factor
+        would = made[is_odd(made)]
+        if len(would) < ENOUGH:
+            continue
+        back = odd / factor
+        if past.grain is not None:
+            ratio = back / past.grain
+            if (np.abs(ratio - np.round(ratio)) < 1e-4 * np.maximum(1.0, np.abs(ratio))).mean() < 0.95:
+                continue
+        both = np.sort(np.concatenate([odd, would]))
+        apart = np.abs(
+            np.searchsorted(np.sort(odd), both, "right") / len(odd)
+            - np.searchsorted(np.sort(would), both, "right") / len(would)
+        ).max()
+        if apart < 1.63 * math.sqrt(1 / len(odd) + 1 / len(would)):  # 1 in 100
+            yield float(apart), factor
+
+
+def past_of(values: Array, step: float | None) -> Past:
+    """The past of a column of numbers (NaN null); `step` is its grid, if it has one."""
+    held = values[~np.isnan(values)]
+    low, high = np.quantile(held, [0.0005, 0.9995]) if len(held) else (0.0, 0.0)
+    return Past(float(low), float(high), step, _thin(held))
+
+
+def piecewise(name: str, before: Array, after: Array, knots: int = 9) -> Expr:
+    """What takes each value back to the one of the same rank before: straight lines between quantiles."""
+    at = np.linspace(0.01, 0.99, knots)
+    to, was = np.quantile(after, at), np.quantile(before, at)
+    row = col(f"row.{name}")
+    lines = []
+    for a, b, c, d in zip(to[:-1], to[1:], was[:-1], was[1:], strict=True):
+        slope = float((d - c) / (b - a)) if b > a else 0.0
+        lines.append((row <= float(b), (row - float(a)) * slope + float(c)))
+    return cases(*lines, otherwise=row - float(to[-1]) + float(was[-1]))
