@@ -1,0 +1,145 @@
+"""The bench of faults: faults by others are read, answers are judged as told, and a run that was stopped goes on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.faults.baselines import psi, rank_by_classifier, rank_by_drift, shares
+from bench.faults.cells import are_named, is_located, is_named, jaccard
+from bench.faults.others import read_faults
+from bench.faults.report import Report, figures, verdict_of, write_report
+from bench.faults.run import spread
+from underhood.faults.kinds import Injection, Suspect
+from underhood.ground.errors import ProjectError
+from underhood.plan.changes import INPUT, THRESHOLD, Change
+
+FOLDER = Path(__file__).parent.parent / "bench" / "faults"
+
+
+def test_the_examples_of_faults_by_others_are_read_in_both_forms():
+    kinds = {k.name: k for k in read_faults(FOLDER / "examples")}
+
+    assert sorted(kinds) == ["hundredfold", "moved cut"]
+    assert kinds["hundredfold"].title == "A number comes a hundred times too large: the simple form, one function."
+    assert all(k.propose for k in kinds.values())
+
+
+def test_a_file_that_holds_no_fault_is_named_with_the_form_to_use(tmp_path):
+    (tmp_path / "empty.py").write_text("x = 1\n", "utf-8")
+
+    with pytest.raises(
+        ProjectError, match=r"empty\.py: defines neither FAULTS nor inject[\s\S]*README\.md tells the form"
+    ):
+        read_faults(tmp_path)
+
+
+def test_one_name_for_two_faults_is_refused(tmp_path):
+    for name in ("a b.py", "a_b.py"):
+        (tmp_path / name).write_text("def inject(scene, random, cohort):\n    return None\n", "utf-8")
+
+    with pytest.raises(ProjectError, match="defines 'a b' twice"):
+        read_faults(tmp_path)
+
+
+def test_a_number_is_named_within_five_percent_and_everything_else_exactly():
+    assert is_named(12.0, 12.5)
+    assert not is_named(12.0, 13.0)
+    assert not is_named(12.0, None)
+    assert is_named(["a", "b"], ("b", "a"))
+    assert is_named({"P1": "p1"}, {"P1": "p1", "P2": "p2"})
+    assert not is_named({"P1": "p1"}, {"P1": "P2"})
+    assert not is_named(True, 1.0) or is_named(True, True)
+    assert are_named({}, {"factor": 3.0}) is None
+    assert not are_named({"factor": 2.0, "unit": "lb"}, {"factor": 2.0})
+
+
+def test_a_fault_is_located_by_its_columns_all_of_them_and_no_other():
+    injection = Injection("unit change", (Change(INPUT, "kg", 1.0),), ("kg",))
+
+    def suspect(*columns: str) -> Suspect:
+        return Suspect("unit change", "input", "", "", (), parameters={"columns": list(columns)})
+
+    assert is_located(injection, suspect("kg"))
+    assert not is_located(injection, suspect("kg", "km"))
+    assert not is_located(injection, suspect("km"))
+
+
+def test_a_fault_without_columns_is_located_by_the_part_that_is_undone():
+    injection = Injection("wrong threshold", (Change(THRESHOLD, "call", 0.4),))
+    undone = Suspect("other", "threshold", "", "", (Change(THRESHOLD, "call", 0.3),))
+
+    assert is_located(injection, undone)
+    assert not is_located(injection, Suspect("other", "input", "", "", (Change(INPUT, "kg", 1.0),)))
+
+
+def test_two_empty_cohorts_have_nothing_in_common():
+    assert jaccard(set(), set()) == 0.0
+    assert jaccard({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3)
+
+
+def test_both_baselines_rank_the_column_first_that_moved_and_a_null_surge_counts():
+    random = np.random.default_rng(1)
+    one = {"still": random.normal(size=2000), "moved": random.normal(size=2000)}
+    other = {"still": random.normal(size=2000), "moved": random.normal(size=2000)}
+    other["moved"][:600] = np.nan
+    other["score"], one["score"] = random.uniform(size=2000), random.uniform(size=2000)
+
+    assert rank_by_drift(one, other)[0] == "moved"
+    assert rank_by_classifier(one, other)[0] == "moved"
+    assert psi(*shares(one["still"], one["still"])) == 0.0
+
+
+def test_seeds_are_read_as_ranges_and_lists():
+    assert spread("0-2,7") == [0, 1, 2, 7]
+
+
+def test_a_goal_that_no_cell_measures_does_not_hold():
+    assert verdict_of(Report((), (), 0.0))["holds"] is False
+
+
+def test_a_cell_that_an_error_ended_is_told_and_no_goal_holds_over_it():
+    line = {"cell": "shop/x/all/0", "system": "shop", "kind": "x", "severity": "all", "seed": 0, "seen": True}
+    report = Report(({**line, "state": "stopped", "error": "KeyError: 'kg'"},), ("shop",), 0.0)
+
+    assert verdict_of(report)["stopped"] == 1
+    assert "**stopped**: `shop/x/all/0`: KeyError: 'kg'" in write_report(report)
+
+
+def test_a_figure_is_a_mean_over_the_cells_to_which_it_applies():
+    lines = [{"top1": True, "restored": None}, {"top1": False, "restored": 1.0}]
+
+    assert figures(lines)["top1"] == 0.5
+    assert figures(lines)["restored"] == 1.0
+    assert figures(lines)["onset"] is None
+
+
+@pytest.mark.slow
+def test_a_run_finds_the_example_faults_in_the_shop_and_goes_on_where_it_was_stopped(tmp_path):
+    lines, out = tmp_path / "lines.jsonl", tmp_path / "report.md"
+    command = [sys.executable, str(FOLDER / "run.py"), "--only", "shop", "--faults", str(FOLDER / "examples")]
+    command += ["--severities", "all", "--quiet", "1", "--prepared", str(tmp_path), "--lines", str(lines)]
+
+    first = subprocess.run([*command, "--seeds", "0", "--out", str(out)], capture_output=True, text=True, check=True)
+    cells = [json.loads(text) for text in lines.read_text("utf-8").splitlines()]
+    last = json.loads(first.stdout.splitlines()[-1])
+
+    assert [c["cell"] for c in cells] == [
+        "shop/hundredfold/all/0",
+        "shop/moved cut/all/0",
+        "shop/no fault/luck/0",
+    ]
+    assert last["cells"] == 2
+    assert last["top1"] == 1.0
+    assert "| kind top-1 | ≥ 0.90 | 1.000 |" in out.read_text("utf-8")
+    assert cells[0]["baselines"].keys() >= {"drift ranking", "domain classifier", "last change wins"}
+
+    lines.write_text(lines.read_text("utf-8").rpartition("{")[0] + '{"cell": "shop/no fau', "utf-8")
+    subprocess.run([*command, "--seeds", "0"], capture_output=True, check=True)
+
+    assert [c["cell"] for c in cells] == [
+        json.loads(text)["cell"] for text in lines.read_text("utf-8").splitlines() if text.endswith("}")
+    ]
