@@ -81,7 +81,7 @@ check: $(READY)  ## style, types, generated pages
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) docs/make.py --check docs/cli.md docs/map.md
+	@$(PY) docs/make.py --check docs/cli.md docs/map.md docs/faults.md
 
 bench: $(READY)  ## every bench/*.py --quick: its last line; fails if one does not hold
 	@mkdir -p build/bench; failed=; \
@@ -92,7 +92,7 @@ bench: $(READY)  ## every bench/*.py --quick: its last line; fails if one does n
 	done; \
 	if [ -n "$$failed" ]; then echo "these do not hold, all of their output is in:$$failed" >&2; exit 1; fi
 
-docs: $(READY)  ## writes docs/cli.md and docs/map.md, runs the sessions in the other pages
+docs: $(READY)  ## writes docs/cli.md, docs/map.md and docs/faults.md, runs the sessions in the other pages
 	@$(PY) docs/make.py
 
 # in the oldest Python that we allow, so that the pins install on every later one

@@ -1,11 +1,11 @@
-"""Keeps the pages true: writes two of them and runs every session in the others.
+"""Keeps the pages true: writes three of them and runs every session in the others.
 
     python docs/make.py                   rewrite the pages that have changed
     python docs/make.py --check           show what would change; exit 1 if anything would
     python docs/make.py docs/map.md …     only these pages
 
 `docs/cli.md` is what `--help` prints, `docs/map.md` the first docstring line of
-each file in the order of `tests/house.txt`. In every other page two kinds of
+each file in the order of `tests/house.txt`, `docs/faults.md` the catalogue of kinds. In every other page two kinds of
 block are run, from top to bottom, in one scratch copy of `examples/departures`:
 
 `../school`, beside it, is a copy of `examples/school`.
@@ -89,6 +89,48 @@ def map_page(root: Path = ROOT) -> str:
             lines += ["", f"## {floor}", ""]
         lines.append(f"- [{Path(path).name}](../{path}): {first_line((root / path).read_text('utf-8'))}")
     return "\n".join(lines) + "\n"
+
+
+STAGES = {
+    1: "Contradictions inside the record: cheap and certain",
+    2: "Feeds and traffic: what is missing, or there too often",
+    3: "What is known of outcomes and labels",
+    4: "What moved, and what the model never saw",
+    5: "The training side: dear, because a model is fitted again",
+}
+
+
+FORMS = "Row by row against what history gives; where history is wrong too, against what came before."
+
+
+def faults_page() -> str:
+    """Every kind of fault by the stage at which it is looked for: its title, and what its suspect says of itself."""
+    from underhood.faults import KINDS
+
+    told = (
+        "What a diagnosis looks for, in the order of looking. Each kind can be injected (`underhood drill`),\n"
+        "suspected (`underhood diagnose`, `underhood watch`) and undone on the bench. How right the diagnosis is\n"
+        "stands in [the bench of faults](faults-bench.md), how to write a kind of your own in\n"
+        "[its README](../bench/faults/README.md)."
+    )
+    lines = ["# The catalogue of faults", "", GENERATED, "", told]
+    for stage in sorted({kind.stage for kind in KINDS}):
+        lines += [
+            "",
+            f"## {stage}. {STAGES.get(stage, 'Others')}",
+            "",
+            "| kind | what is broken | how it shows |",
+            "|---|---|---|",
+        ]
+        for kind in (k for k in KINDS if k.stage == stage):
+            says = first_line_of(kind.suspect.__doc__ or FORMS)
+            lines.append(f"| {kind.name} | {kind.title} | {says} |")
+    return "\n".join(lines) + "\n"
+
+
+def first_line_of(text: str) -> str:
+    """The first line of a docstring, fit for a cell of a table."""
+    return text.strip().partition("\n")[0].replace("|", "/")
 
 
 def commands(main: Any) -> Iterator[Command]:
@@ -532,7 +574,7 @@ def _notebook(block: Block, shown: Block | None, scratch: Scratch) -> list[tuple
 
 def pages(root: Path = ROOT) -> list[Path]:
     """The pages that are kept true, generated ones first."""
-    written = [root / "docs" / "cli.md", root / "docs" / "map.md"]
+    written = [root / "docs" / name for name in ("cli.md", "map.md", "faults.md")]
     others = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
     return [*written, *(page for page in others if page not in written and page.exists())]
 
@@ -548,6 +590,8 @@ def fresh(page: Path) -> str:
         return cli_page()
     if page == ROOT / "docs" / "map.md":
         return map_page()
+    if page == ROOT / "docs" / "faults.md":
+        return faults_page()
     return with_sessions(page.read_text("utf-8"))
 
 

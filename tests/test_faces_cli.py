@@ -82,19 +82,24 @@ LOOKS = [
     ("contract", "diff", "HERE/roads.toml", "HERE/roads.toml"),
     ("contract", "import", "HERE/suite.json", "--table", "roads", "--out", "HERE/imported"),
     ("parity", "--engine", "duckdb", "--rows", "500", "--mixed", "500"),
+    ("adopt", "HERE/parcels.csv", "--key", "parcel", "--outcome", "returned", "--out", "HERE/adopted"),
     ("init", "HERE/roads.csv", "HERE/parcels.csv", "--out", "HERE/tables/made.py", "--yes"),
     ("replay", "KEY"),
     ("layers", "KEY"),
     ("case", "open", "On 20 March you kept quiet about 53 others"),
     ("fixes",),
+    ("drill", "--kinds", "wrong threshold", "--severities", "all"),
     ("pin", "1"),
     ("pins",),
     ("report",),
+    ("report", "--markdown", "--out", "HERE/case.md"),
     ("patch", "apply", "1", "--owner", "desk"),
     ("patch", "list"),
     ("patch", "undo", "case-2-fix-1"),
     ("decide", "--since", "2024-03-08", "--until", "2024-03-09"),
     ("build", "--until", "2024-01-25"),
+    ("deploy",),
+    ("watch", "--until", "2024-03-28", "--quiet", "1"),
 ]
 
 
@@ -345,7 +350,7 @@ def test_every_command_that_a_hint_names_exists_with_its_options() -> None:
     assert strange == []
 
 
-PROSE = {"__init__.py", "start/draft.py"}
+PROSE = {"__init__.py", "start/draft.py", "repair/adopted_project.py"}
 
 
 def is_one_piece(line: str) -> bool:

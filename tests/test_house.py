@@ -33,7 +33,7 @@ GUESTS = {
     "numpy": ["underhood/"],
     "scipy": ["underhood/build/ladder.py"],
     "sklearn": ["underhood/build/ladder.py"],
-    "lightgbm": ["underhood/build/ladder.py"],
+    "lightgbm": ["underhood/build/ladder.py", "underhood/build/boosted.py"],
     "msgspec": ["underhood/"],
     "click": [
         "underhood/faces/answers.py",
@@ -43,15 +43,21 @@ GUESTS = {
         "underhood/faces/paritying.py",
         "underhood/faces/looking.py",
         "underhood/faces/starting.py",
+        "underhood/faces/adopting.py",
         "underhood/faces/cli.py",
+        "underhood/faces/drilling.py",
+        "underhood/faces/watching.py",
     ],
     "rich": [
         "underhood/faces/show.py",
         "underhood/faces/show_lineage.py",
         "underhood/faces/show_starting.py",
+        "underhood/faces/show_adopting.py",
         "underhood/faces/show_tables.py",
         "underhood/faces/show_compare.py",
         "underhood/faces/show_contracts.py",
+        "underhood/faces/drilling.py",
+        "underhood/faces/watching.py",
     ],
     "jinja2": ["underhood/faces/report.py", "underhood/faces/look_page.py"],
     "markupsafe": ["underhood/faces/report.py", "underhood/faces/look_page.py"],
@@ -59,6 +65,7 @@ GUESTS = {
     "pandas": [],
     "pyspark": ["underhood/tables/spark.py"],
     "psycopg": ["underhood/tables/databases.py"],
+    "onnxruntime": ["underhood/build/onnx_models.py"],
     "yaml": ["underhood/contract/foreign_rules.py"],
 }
 STANDARD_LIBRARY_ONLY = "underhood/ground/"

@@ -71,11 +71,26 @@ def bench(face: Face) -> Iterator[Any]:
         progress.close()
 
 
-def answer(face: Face, body: Any, show: Callable[[Any], None]) -> None:
-    """Prints the answer as JSON, or shows it."""
+def answer(face: Face, body: Any, show: Callable[[Any], None], opened: Any = None) -> None:
+    """Prints the answer as JSON, or shows it.
+
+    Patches that have expired are told after it if a workbench is given: they are never
+    silent. In JSON, an answer that is an object gets `expired_patches`.
+    """
+    late = _expired(opened) if opened is not None else []
     if face.as_json:
+        if late and isinstance(body, dict):
+            body = {**body, "expired_patches": [p.name for p in late]}
         click.echo(json.dumps(body, indent=2, default=str))
     else:
-        from underhood.faces.show import console
+        from underhood.faces.show import console, show_expired
 
-        show(console())
+        to = console()
+        show(to)
+        show_expired(to, late)
+
+
+def _expired(opened: Any) -> Any:
+    from underhood.repair.workbench import expired
+
+    return expired(opened)

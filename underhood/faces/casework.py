@@ -30,12 +30,17 @@ def case_open(face: Face, complaint: str, where: str, happened: str, told: str) 
     options say it better where words do not.
     """
     from underhood.faces.show import show_case, show_replays
+    from underhood.ground.errors import NotCapturedError
     from underhood.repair.cases import case_json
     from underhood.repair.workbench import open_case, replay_case
 
     with bench(face) as b:
         opened = open_case(b, complaint, where=where, happened=happened, told=told)
-        replays = replay_case(b, opened.number)
+        replays, unseen = [], ""
+        try:
+            replays = replay_case(b, opened.number)
+        except NotCapturedError as why:
+            unseen = why.what
         same = sum(r.is_identical for r in replays)
         body = {**case_json(opened), "replayed": len(replays), "identical": same}
 
@@ -43,8 +48,10 @@ def case_open(face: Face, complaint: str, where: str, happened: str, told: str) 
             show_case(to, opened)
             if replays:
                 show_replays(to, replays)
+            if unseen:
+                to.print(f"not replayed: {unseen}")
 
-        answer(face, body, show)
+        answer(face, body, show, b)
 
 
 @case.command("list")
@@ -100,7 +107,8 @@ def diagnose(face: Face, number: int | None) -> None:
     with bench(face) as b:
         found = diagnose_case(b, number)
         case = read_case(b.database, number)
-        answer(face, {"case": case.number, **diagnosis_json(found)}, lambda to: show_diagnosis(to, found, case))
+        body = {"case": case.number, **diagnosis_json(found)}
+        answer(face, body, lambda to: show_diagnosis(to, found, case), b)
 
 
 @click.command()
@@ -109,7 +117,7 @@ def diagnose(face: Face, number: int | None) -> None:
 def fixes(face: Face, number: int | None) -> None:
     """Try candidate fixes of case NUMBER on history, best first."""
     from underhood.faces.show import show_fixes
-    from underhood.repair.patches import fix_json
+    from underhood.repair.trials import fix_json
     from underhood.repair.workbench import fix_case
 
     with bench(face) as b:
@@ -134,12 +142,14 @@ def patch_apply(face: Face, fix: int, number: int | None, owner: str, expires: s
     A patch of the training side acts in the next build, others at once.
     """
     from underhood.faces.show import show_patch
+    from underhood.repair.cases import read_case
     from underhood.repair.patches import for_good
-    from underhood.repair.workbench import apply_fix, costs_more
+    from underhood.repair.trials import saves
+    from underhood.repair.workbench import apply_fix
 
     with bench(face) as b:
         made = apply_fix(b, number, fix, owner=owner, expires=expires)
-        dear = costs_more(b, number, fix)
+        dear = not saves(read_case(b.database, number).fixes[fix - 1])
         lines = for_good(b.plan, made)
 
         def show(to: Any) -> None:
@@ -189,6 +199,23 @@ def patch_undo(face: Face, name: str) -> None:
         )
 
 
+@click.command()
+@click.argument("bundle", required=False, default="")
+@verb
+def deploy(face: Face, bundle: str) -> None:
+    """Let BUNDLE of the record decide; by default the one deployed before.
+
+    This is how to go back; what decided until now can be deployed again.
+    """
+    from underhood.repair.rollback import deploy_bundle
+
+    with bench(face) as b:
+        made = deploy_bundle(b, bundle)
+        learned = str(made.made_from.get("recipe", {}).get("until", ""))[:16]
+        said = f"{made.name} decides from now on; it learned until {learned or 'an unknown moment'} UTC"
+        answer(face, {"deployed": made.name, "learned_until": learned}, lambda to: to.print(said))
+
+
 def _patch(made: Any) -> dict[str, Any]:
     from underhood.plan.changes import change_json
 
@@ -231,7 +258,7 @@ def pins(face: Face) -> None:
         body = [
             {"pin": p.pin.name, "holds": p.holds, "again": p.again, "of": p.n, "allowed": p.pin.allowed} for p in found
         ]
-        answer(face, body, lambda to: show_pins(to, found))
+        answer(face, body, lambda to: show_pins(to, found), b)
     if not all(p.holds for p in found):
         sys.exit(1)
 
@@ -271,13 +298,19 @@ def layers(face: Face, decision: str) -> None:
 @click.command()
 @click.argument("number", type=int, required=False)
 @click.option("--out", default="", metavar="FILE", help="Where to write it; case-N.html beside the project by default.")
+@click.option("--markdown", is_flag=True, help="Write Markdown instead, for a ticket or a wiki; case-N.md by default.")
 @verb
-def report(face: Face, number: int | None, out: str) -> None:
-    """Write case NUMBER as one self-contained HTML file."""
+def report(face: Face, number: int | None, out: str, markdown: bool) -> None:
+    """Write case NUMBER as a post-mortem: one self-contained HTML file.
+
+    What happened, since when, whom it touched, the cause with its proof, what
+    else it could have been, the fix, what would have caught it earlier.
+    """
     from underhood.faces.report import write_report
     from underhood.repair.postmortem import document
 
     with bench(face) as b:
         body = document(b, number)
-        path = write_report(body, Path(out) if out else b.project.folder / f"case-{body['number']}.html")
+        ending = "md" if markdown else "html"
+        path = write_report(body, Path(out) if out else b.project.folder / f"case-{body['number']}.{ending}", markdown)
         answer(face, {"report": str(path)}, lambda to: to.print(f"report written: {path}", soft_wrap=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from underhood.faces import casework, contracts, looking, paritying, starting, tracing
+from underhood.faces import adopting, casework, contracts, drilling, looking, paritying, starting, tracing, watching
 from underhood.faces.answers import Face, answer, bench, verb
 
 
@@ -57,7 +57,7 @@ def build(face: Face, until: str, since: str) -> None:
             "made_from": made.bundle.made_from,
             "findings": [asdict(f) for f in made.findings],
         }
-        answer(face, body, lambda to: show_build(to, made, described(b.system)))
+        answer(face, body, lambda to: show_build(to, made, described(b.system)), b)
 
 
 @main.command()
@@ -85,7 +85,7 @@ def decide(face: Face, since: str, until: str) -> None:
                     f"[yellow]![/] the bundle has learned from questions until {learned[:16]}: it may know the answers"
                 )
 
-        answer(face, body, show)
+        answer(face, body, show, b)
 
 
 @main.command()
@@ -131,10 +131,8 @@ def status(face: Face) -> None:
                 to.print("no cases")
             for name in body["waiting_patches"]:
                 to.print(f"[yellow]waiting:[/] patch {name} acts once you build again: underhood build")
-            for name in late:
-                to.print(f"[red]expired:[/] patch {name} no longer acts; renew it or mend the cause")
 
-        answer(face, body, show)
+        answer(face, body, show, b)
 
 
 @main.command()
@@ -164,13 +162,14 @@ def doctor(face: Face) -> None:
             if not found:
                 to.print("[green]✓[/] the record is sound")
 
-        answer(face, body, show)
+        answer(face, body, show, b)
     if found:
         sys.exit(1)
 
 
 for command in (
     starting.init,
+    adopting.adopt,
     looking.look,
     looking.compare,
     contracts.contract,
@@ -178,11 +177,14 @@ for command in (
     casework.diagnose,
     casework.fixes,
     casework.patch,
+    casework.deploy,
     casework.pin,
     casework.pins,
     casework.replay,
     casework.layers,
     casework.report,
+    watching.watch,
+    drilling.drill,
     paritying.parity,
     tracing.trace,
     tracing.clean,

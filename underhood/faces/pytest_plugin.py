@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 SUFFIX = ".pin.json"
+EXPIRED = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +31,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Fil
         return None
     made: pytest.File = PinFile.from_parent(parent, path=file_path)
     return made
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Names the patches that have expired: a pin that holds may have held only because of one."""
+    for name, words in config.stash.get(EXPIRED, {}).items():
+        terminalreporter.write_line(f"expired: patch {name} {words}", red=True)
 
 
 class PinFile(pytest.File):
@@ -50,11 +57,13 @@ class PinItem(pytest.Item):
     def runtest(self) -> None:
         """Decides the pinned questions again; fails if more than allowed are told what they must not be."""
         from underhood.repair.pin import read_pin, said
-        from underhood.repair.workbench import check_one_pin, open_workbench
+        from underhood.repair.workbench import check_one_pin, expired, open_workbench
 
         project = self.config.getoption("--underhood-project") or self.path.parent.parent
         with open_workbench(project) as bench:
             pinned = check_one_pin(bench, read_pin(self.path))
+            late = {p.name: f"ended on {p.expires}: {p.owner} must renew it or mend the cause" for p in expired(bench)}
+        self.config.stash.setdefault(EXPIRED, {}).update(late)
         if not pinned.holds:
             raise PinFailure(
                 f"{said(pinned)}\nfirst: {', '.join(pinned.keys)}\ntry: underhood diagnose {pinned.pin.case}"

@@ -17,13 +17,16 @@ from underhood.ground.errors import UnderhoodError
 from underhood.repair.cases import Case
 from underhood.repair.causes import Diagnosis
 from underhood.repair.layers import Opened, Reading
-from underhood.repair.patches import Fix, Patch
+from underhood.repair.patches import Patch
 from underhood.repair.pin import Pinned
 from underhood.repair.pin import said as pin_said
 from underhood.repair.replay import Replay
+from underhood.repair.trials import NOW, Fix
+from underhood.repair.unseen import COULD_NOT
 from underhood.run.batch import Span, by_action
 
 WIDTH = 80
+LINE = 64  # of a line of progress, so that it stays one line
 GAUGE = "low … high"
 TICKS = 12
 AFTER_S, EVERY_S = 2.0, 5.0
@@ -35,6 +38,9 @@ def console(stderr: bool = False) -> Console:
     made = Console(stderr=stderr, highlight=False)
     made.width = min(made.width, WIDTH)
     return made
+
+
+MAY_BE = "it may be: "  # how a diagnosis says a suspect before it is proven
 
 
 class Progress:
@@ -50,15 +56,18 @@ class Progress:
         self._status: Any = None
 
     def __call__(self, line: str) -> None:
-        """Says what is being done, if it has taken long enough to be worth a line."""
+        """Says what is being done, if it has taken long enough to be worth a line; what may be the cause, at once."""
         now = self._clock()
+        if self._to.is_terminal and line.startswith(MAY_BE):
+            self._to.print(line, style="dim", markup=False)
         if self._to.is_terminal and now >= self._began + AFTER_S:
             if self._status is None:
                 self._status = self._to.status(line)
                 self._status.start()
             self._status.update(line)
         elif not self._to.is_terminal and now >= self._next:
-            self._to.print(f"… {line} ({now - self._began:.0f} s)", style="dim", markup=False)
+            told = line if len(line) <= LINE else f"{line[: LINE - 1]}…"
+            self._to.print(f"… {told} ({now - self._began:.0f} s)", style="dim", markup=False)
             self._next = now + EVERY_S
 
     def close(self) -> None:
@@ -198,10 +207,16 @@ def show_diagnosis(to: Console, found: Diagnosis, case: Case) -> None:
     for ruling in found.rulings:
         if not ruling.suspects:
             ruled.setdefault(ruling.says, []).append(ruling.kind)
-    if ruled:
-        to.print("\n  what else it could have been, and why it is not:")
-    for says, kinds in ruled.items():
-        _hanging(to, "    ", f"[dim]{', '.join(kinds)}[/]: {escape(says)}")
+    blind = {says: kinds for says, kinds in ruled.items() if says.startswith(COULD_NOT)}
+    looked = {says: kinds for says, kinds in ruled.items() if says not in blind}
+    for title, said in (
+        ("what else it could have been, and why it is not:", looked),
+        ("what could not be seen:", blind),
+    ):
+        if said:
+            to.print(f"\n  {title}")
+        for says, kinds in said.items():
+            _hanging(to, "    ", f"[dim]{', '.join(kinds)}[/]: {escape(says.removeprefix(COULD_NOT))}")
     if found.neighbourhood:
         n = found.neighbourhood
         to.print(
@@ -228,9 +243,27 @@ def show_fixes(to: Console, fixes: Sequence[Fix]) -> None:
             f"{t.money_after - t.money_before:+,.0f}",
         )
     to.print(table)
+    to.print()
+    first = fixes[0]
+    _hanging(to, "[bold]1[/]", escape(first.why))
+    hurts = "; ".join(first.hurts[:3]) + (f"; and {len(first.hurts) - 3} more" if len(first.hurts) > 3 else "")
+    told = "whom it would hurt: " + (hurts or "no group and no week gets dearer beyond chance (95 %)")
+    _hanging(to, " ", escape(told))
+    if first.tell:
+        _hanging(to, " ", f"[dim]for the users:[/] {escape(first.tell)}")
     for i, fix in enumerate(fixes, 1):
-        if fix.trial.money_after >= fix.trial.money_before:
+        if i == 1 or fix.acts != NOW:
+            _hanging(to, " " if i == 1 else f"[bold]{i}[/]", f"[dim]{fix.acts}:[/] {escape(fix.how)}")
+    for i, fix in enumerate(fixes, 1):
+        if fix.trial.money_after > fix.trial.money_before:
             to.print(f"[yellow]![/] fix {i} costs more than it saves")
+
+
+def show_expired(to: Console, patches: Sequence[Patch]) -> None:
+    """Patches that no longer act: somebody must renew them, or mend the cause."""
+    for patch in patches:
+        words = f"patch {patch.name} ended on {patch.expires}: {patch.owner} must renew it or mend the cause"
+        _hanging(to, "[red]expired:[/]", escape(words))
 
 
 def show_patch(to: Console, patch: Patch, for_good: Sequence[str] = ()) -> None:

@@ -84,7 +84,7 @@ def _reached(reached: Any) -> dict[str, Any]:
 
 def _grip(b: Any) -> Any:
     """What the deployed bundle makes of it; null if none is deployed."""
-    from underhood.repair.cases import mean
+    from underhood.repair.decided import mean
     from underhood.repair.trace import grip
     from underhood.repair.workbench import deployed
 

@@ -34,12 +34,10 @@ from underhood.record.database import Database
 from underhood.record.log import Log
 from underhood.record.seal import seal
 from underhood.repair import patches as patching
-from underhood.repair.bench import survey, swap
+from underhood.repair.bench import survey
 from underhood.repair.cases import (
     Case,
     bundle_of,
-    lay_out,
-    mean,
     read_case,
     save,
     set_scene,
@@ -47,20 +45,27 @@ from underhood.repair.cases import (
 from underhood.repair.cases import (
     open_case as open_case_in,
 )
-from underhood.repair.causes import Diagnosis, diagnose, diagnosis_json
+from underhood.repair.causes import Diagnosis, diagnosis_json
 from underhood.repair.complaint import Complaint, read_complaint
+from underhood.repair.decided import lay_out, mean
+from underhood.repair.fixes import blame_of, candidates
 from underhood.repair.intake import understand
 from underhood.repair.layers import Opened, open_layers
 from underhood.repair.meaning import Meaning
-from underhood.repair.patches import Fix, Patch, candidates, fix_json, simulate
+from underhood.repair.patches import Patch
 from underhood.repair.pin import Pin, Pinned, check_pin, make_pin, read_pin, write_pin
 from underhood.repair.replay import Replay, decision_from, read_decision, replay
+from underhood.repair.swaps import swap
+from underhood.repair.trials import Fix, fix_json, simulate
+from underhood.repair.unseen import can_try, diagnose_seen
 from underhood.run.batch import Span, decide_span
-from underhood.run.decide import Decide, decider
+from underhood.run.decide import Decide, decider, view_columns
+from underhood.run.policy import settled
 from underhood.tables.local import Engine, read_asks, read_plan
 
 Clock = Callable[[], datetime]
 Say = Callable[[str], None]
+LASTS_DAYS = 90  # how long a patch acts if nobody says otherwise
 
 
 def silent(line: str) -> None:
@@ -254,7 +259,7 @@ def scene_of(bench: Workbench, case: Case) -> Scene:
 def diagnose_case(bench: Workbench, number: int | None = None) -> Diagnosis:
     """The verdict on a case, kept with it. The latest case if no number is given."""
     case = read_case(bench.database, number)
-    found = diagnose(scene_of(bench, case), case.meaning, say=bench.say)
+    found = diagnose_seen(scene_of(bench, case), case.meaning, bench.say)
     save(bench.database, replace(case, state="diagnosed", found=diagnosis_json(found)))
     return found
 
@@ -266,16 +271,23 @@ def fix_case(bench: Workbench, number: int | None = None) -> list[Fix]:
         diagnose_case(bench, case.number)
         case = read_case(bench.database, case.number)
     scene = scene_of(bench, case)
-    causes = case.found["causes"] if case.found else []
-    undo = [change_from(u) for u in causes[0]["undo"]] if causes else []
     ground = survey(scene)
-    tried = simulate(scene, ground, candidates(scene, ground, undo), bench.say) if scene.n_bad else []
+    made = candidates(scene, ground, blame_of(case.found), before(bench, case.bundle)) if scene.n_bad else []
+    offered = [c for c in made if can_try(scene, c.changes)]
+    tried = simulate(scene, ground, offered, bench.clock().date() + timedelta(days=LASTS_DAYS), bench.say)
     save(bench.database, replace(case, fixes=tuple(fix_json(f) for f in tried)))
     return tried
 
 
+def before(bench: Workbench, bundle: str) -> str:
+    """The bundle that was deployed before this one; empty if none was."""
+    names = [d.bundle for d in bench.database.deployments(bench.system.name)]
+    earlier = names[names.index(bundle) + 1 :] if bundle in names else []
+    return next((n for n in earlier if n != bundle), "")
+
+
 def apply_fix(
-    bench: Workbench, number: int | None, fix: int, *, owner: str, expires: str = "", days: int = 90
+    bench: Workbench, number: int | None, fix: int, *, owner: str, expires: str = "", days: int = LASTS_DAYS
 ) -> Patch:
     """Makes fix number `fix` (from 1) of a case a patch with an owner and an expiry (default: in 90 days)."""
     case = read_case(bench.database, number)
@@ -293,16 +305,11 @@ def apply_fix(
         case.number,
         f"{case.complaint.subject or case.complaint.text[:80]}: {chosen['title']}",
     )
+    settled(patching.decision_side([patch]), view_columns(bundles.load(bench.record, case.bundle)))
     patching.write_patch(bench.record, patch)
     bench.database.save_patch(patch.name, bench.now, patch.expires, "in force", {"case": case.number, "fix": chosen})
     save(bench.database, replace(case, state="patched", patch=patch.name))
     return patch
-
-
-def costs_more(bench: Workbench, number: int | None, fix: int) -> bool:
-    """Whether a fix of a case cost more than it saved on history."""
-    trial = read_case(bench.database, number).fixes[fix - 1]["trial"]
-    return bool(trial["money_after"] >= trial["money_before"])
 
 
 def pin_case(bench: Workbench, number: int | None = None) -> Path:
