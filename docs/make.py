@@ -92,11 +92,10 @@ def map_page(root: Path = ROOT) -> str:
 
 
 STAGES = {
-    1: "Contradictions inside the record: cheap and certain",
-    2: "Feeds and traffic: what is missing, or there too often",
-    3: "What is known of outcomes and labels",
-    4: "What moved, and what the model never saw",
-    5: "The training side: dear, because a model is fitted again",
+    1: "What contradicts the record, or has a closed form",
+    2: "Feeds, outcomes, and what the model was taught",
+    3: "What the model never saw",
+    5: "What moved in the world, when nothing else explains it",
 }
 
 

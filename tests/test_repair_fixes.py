@@ -47,8 +47,8 @@ UNTIL_DAY = date(2024, 7, 7)
 
 
 @pytest.fixture(scope="module")
-def opened(case_shop: Path) -> Iterator[tuple[Workbench, Scene, Ground]]:
-    with world.open_shop(case_shop) as bench:
+def opened(case_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Scene, Ground]]:
+    with world.open_shop(world.copy_shop(case_shop, tmp_path_factory.mktemp("own"))) as bench:
         assert bench.n_decisions
         scene = uh.scene_of(bench, read_case(bench.database, 1))
         yield bench, scene, survey(scene)

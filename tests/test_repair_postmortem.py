@@ -165,13 +165,13 @@ def test_no_query_can_end_its_block(query: str) -> None:
 
 def test_a_hostile_complaint_stays_a_quotation(shop: Path, own: Own) -> None:
     with world.open_shop(own(shop)) as bench:
-        uh.open_case(bench, Complaint(f"{HOSTILE}\n# On 21 March you kept quiet.\n{HOSTILE}", "x@y", HOSTILE))
+        case = uh.open_case(bench, Complaint(f"{HOSTILE}\n# On 21 March you kept quiet.\n{HOSTILE}", "x@y", HOSTILE))
         text = render_text(document(bench))
 
     quoted = [line for line in text.splitlines() if "evil" in line]
     assert quoted
-    assert [line for line in quoted if not line.startswith(("> ", "# Case 1: "))] == []
-    assert "Not diagnosed yet: `underhood diagnose 1`." in text
+    assert [line for line in quoted if not line.startswith(("> ", f"# Case {case.number}: "))] == []
+    assert f"Not diagnosed yet: `underhood diagnose {case.number}`." in text
     assert "<script>" not in text
 
 

@@ -58,10 +58,11 @@ def test_the_same_fault_on_another_night_adds_a_line_to_its_case(jammed: Path) -
 
 
 def test_sound_days_wake_nobody(right_bench: world.Workbench) -> None:
+    before = len(right_bench.database.cases())
     nights = [watch(right_bench, until=f"2024-03-{day}") for day in (11, 14, 17, 25, 30)]
 
     assert [a for night in nights for a in night.alarms] == []
-    assert right_bench.database.cases() == []
+    assert len(right_bench.database.cases()) == before
 
 
 def test_a_feed_that_stopped_and_harmed_nobody_is_noticed_but_wakes_nobody(right_bench: world.Workbench) -> None:

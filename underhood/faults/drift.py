@@ -10,8 +10,8 @@ from math import log
 import numpy as np
 
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
-from underhood.faults.moved import Drift, drifted
-from underhood.faults.outcomes import Group, Residuals, moment, residuals, some_part
+from underhood.faults.moved import Drift, drifted, moved_values
+from underhood.faults.outcomes import EPOCH, Group, Residuals, moment, residuals, some_part
 from underhood.faults.traffic import own_columns
 from underhood.faults.turns import LEAST, Turn, closer, columns_in, evidence, span_of, told, turn_of
 from underhood.faults.vectors import impact
@@ -21,6 +21,7 @@ from underhood.plan.render import to_sql
 
 COUNTS = 0.05  # of what the weightiest feature moves: less is no matter to the model
 GREW, ODDS = 0.2, 2.5  # least gain in share of the part that grew, and in odds
+VOLUME = 1.3  # times as many, or as few, decisions an hour as before
 MIXED = 0.4  # of the variance of a part that must lie within slices of time
 MEANT = 0.6  # share of the decisions in question that it must hold
 
@@ -204,7 +205,7 @@ def suspect_covariate(scene: Scene) -> Ruling:
     if turn is not None:
         return Ruling(kind, (), f"what scores mean has moved, which who asks does not explain: {told(turn)}")
     own = own_columns(scene)
-    moved = [d for d in drifted(scene) if d.column in own and _weight(scene, d.column) >= COUNTS]
+    moved = [d for d in (*drifted(scene), *_curved(scene)) if d.column in own and _weight(scene, d.column) >= COUNTS]
     grown = [(found, d) for d in moved if (found := _grown(scene, d)) is not None]
     if not grown:
         return Ruling(kind, (), "those who ask are as they were, by what counts for the model")
@@ -233,6 +234,22 @@ def suspect_covariate(scene: Scene) -> Ruling:
     return Ruling(kind, (Suspect(kind, "traffic", says, query, (), where, str(moment(since)), parameters),))
 
 
+def _curved(scene: Scene) -> list[Drift]:
+    """Columns that a curve would explain, while so many more or fewer ask than did: a curve moves nobody away."""
+    look, found = residuals(scene), []
+    for move in moved_values(scene).moves:
+        if move.form.kind != "upstream change":
+            continue
+        since = (move.since - EPOCH).total_seconds() * 1e6
+        late = look.at >= since
+        if 0 < late.sum() < len(late):
+            span = max(1.0, float(look.at[-1] - since)), max(1.0, float(since - look.at[0]))
+            pace = (late.sum() / span[0]) / ((~late).sum() / span[1])
+            if not 1 / VOLUME < pace < VOLUME:
+                found.append(Drift(move.columns[0], move.explained, 0.0, move.whom.where, str(move.since)))
+    return found
+
+
 def _weight(scene: Scene, column: str) -> float:
     """How much the features of an input move the score, against the one that moves it most."""
     by = impact(scene)
@@ -245,12 +262,13 @@ def _grown(scene: Scene, drift: Drift) -> tuple[Group, float, float, float] | No
     """The part of a column that gained most: it, since when (µs), its share before and after; null if none did."""
     look = residuals(scene)
     since = (np.datetime64(drift.since) - np.datetime64(0, "s")) / np.timedelta64(1, "us")
-    late = look.at >= since
-    if late.sum() < LEAST or (~late).sum() < LEAST:
+    own = next((g.holds for g in look.groups if str(g.where) == str(drift.where)), np.ones(len(look.at), dtype=bool))
+    late, early = own & (look.at >= since), own & (look.at < since)
+    if late.sum() < LEAST or early.sum() < LEAST:
         return None
     found = []
     for group in look.groups:
-        was, now = float(group.holds[~late].mean()), float(group.holds[late].mean())
+        was, now = float(group.holds[early].mean()), float(group.holds[late].mean())
         odds = now * (1 - was) / max(1e-9, was * (1 - now))
         meant = float(group.holds[look.bad].mean()) if look.bad.any() else 1.0
         large = now - was >= GREW and odds >= ODDS and meant >= MEANT

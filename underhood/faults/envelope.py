@@ -84,6 +84,8 @@ def suspect_envelope(scene: Scene) -> Ruling:
         low, high = held[n]
         width = MARGIN * (high - low)
         tests += [(name, ">", float(high + width)), (name, "<", float(low - width))]
+    if not tests:
+        return Ruling(ENVELOPE.name, (), "no training row holds a number that counts, so nothing can lie beyond it")
     meant = "bad" if scene.n_bad else "true"
     shares = ", ".join(f"avg(({quoted('features.' + n)} {sign} {cut})::INT)" for n, sign, cut in tests)
     found = scene.engine.rows(f"select {shares} from decisions where status = 'ok' and {meant}")[0]

@@ -22,7 +22,6 @@ from underhood.faults.kinds import Scene
 from underhood.faults.moved_forms import (
     CURVED,
     FITS,
-    OUTSIDE,
     STEEP,
     UNNAMED,
     Found,
@@ -53,6 +52,7 @@ from underhood.plan.exprs import Expr, col
 from underhood.plan.operations import NUMBER, TEXT, TIME
 
 SWAPPED = 0.3  # how far two swapped columns must have moved together
+AT_ONCE = 0.5  # of a shift, what must be there between the rows next to a break
 SUDDEN_BEYOND = 0.7  # as sudden as this is enough for values that never were
 SUDDEN = ("shift", "unit change")  # what a season makes slowly
 PARTIAL = ("missing values", "frozen column", "sentinel fill", "new level", "clipped", UNNAMED)  # what may come and go
@@ -176,7 +176,7 @@ def _moves(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
         share = shows[s.inside].mean()
         if found.form.kind in PARTIAL and _usual(sides, s, found) > 0.5 * share:
             continue
-        if found.is_beyond and not _at_once(values[s.before], values[s.inside]):
+        if found.is_beyond and not _at_once(values[s.before], values[s.inside], found.form.parameters["shift"]):
             continue
         least = SUDDEN_BEYOND if found.is_beyond else 1.0
         if found.form.kind in SUDDEN and not _is_steep(found) and _suddenly(sides, s.column, s) < least:
@@ -227,12 +227,13 @@ def _piled(values: Array, n: int) -> float:
     return most
 
 
-def _at_once(before: Array, after: Array) -> bool:
-    """Whether the first rows behind a break are already outside what the last ones before it were in."""
-    low, high = np.nanquantile(before[-FEW:], [0.0, 1.0])
-    width = high - low
-    first = after[len(after) // 50 :][: FEW // 5]
-    return bool(((first < low - 0.02 * width) | (first > high + 0.02 * width)).mean() >= OUTSIDE)
+def _at_once(before: Array, after: Array, step: float) -> bool:
+    """Whether most of a shift is there between the last rows before a break and the first ones behind it."""
+    n = FEW // 5
+    last, first = before[-n:], after[len(after) // 50 :][:n]
+    if np.isnan(last).all() or np.isnan(first).all():
+        return False
+    return bool((np.nanmedian(first) - np.nanmedian(last)) / step > AT_ONCE)
 
 
 def _is_steep(found: Found) -> bool:
@@ -292,7 +293,11 @@ def _curves(sides: Sides, stretches: Sequence[Stretch]) -> Iterator[Moved]:
         n = int(np.clip(len(s.inside), 60, 2 * NEXT))
         before, after = values[s.before[-n:]], values[s.inside[len(s.inside) // (2 * EDGE) :][:n]]
         for found in sudden_moves(s.column.name, before[~np.isnan(before)], after[~np.isnan(after)]):
-            if found.form.kind == "shift" and found.explained < FITS and not _at_once(before, after):
+            if (
+                found.form.kind == "shift"
+                and found.explained < FITS
+                and not _at_once(before, after, found.form.parameters["shift"])
+            ):
                 continue
             yield _moved(sides, s, (s.column.name,), found, between(sides, s.inside))
             return

@@ -33,6 +33,7 @@ CERTAIN = 6.0  # standard errors: one in a billion, for some ten thousand looks
 SHARPER = 2.0  # times the sharpest break of history, in share of variance explained
 LATE = 0.6  # share of the decisions in question that lie behind a break
 MANY = 8  # breaks of one column
+BACKWARDS = 0.001  # share of steps that fall in what only tells the time
 THIN = 400  # past rows; with fewer no bins are cut on the past alone
 _CUTS = (0.0005, 0.005, 0.02, *(k / 16 for k in range(1, 16)), 0.98, 0.995, 0.9995)
 
@@ -178,7 +179,7 @@ def _column(name: str, kind: str, values: Array, decided: Array) -> Column | Non
     ok = ~np.isnan(values)
     past, now = values[ok & ~decided], values[ok & decided]
     reference = past if len(past) >= THIN else values[ok]
-    if not len(reference):
+    if not len(reference) or _is_calendar(values[ok], past):
         return None
     edges = set(np.quantile(reference, _CUTS, method="higher").tolist())
     edges |= {float(reference.max()), float(np.nextafter(reference.min(), -np.inf))}
@@ -193,6 +194,12 @@ def _column(name: str, kind: str, values: Array, decided: Array) -> Column | Non
         codes = np.where(np.abs(ratio - np.round(ratio)) > 1e-6 * np.maximum(1.0, np.abs(ratio)), off, codes)
     codes = np.where(ok, codes, null)
     return Column(name, kind, values, codes, null + 1, grain=step)
+
+
+def _is_calendar(values: Array, past: Array) -> bool:
+    """Whether a number only ever rises with the time of asking, turns of a year aside: it tells when, not what."""
+    steps = np.diff(values)
+    return len(np.unique(past)) > 1 and bool((steps < 0).mean() <= BACKWARDS)
 
 
 def _heaviest(past: Array, now: Array) -> list[float]:

@@ -7,7 +7,7 @@ whose outcome is known. Kinds of the training side share both looks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Taught:
     missing: int = 0
     repeated: int = 0
     relabelled: int = 0
-    columns: Mapping[str, int] = ()  # type: ignore[assignment]
+    columns: Mapping[str, int] = field(default_factory=dict)
     says: str = ""
 
     def is_much(self, n: int) -> bool:

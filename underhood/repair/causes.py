@@ -17,22 +17,27 @@ from typing import Any
 from underhood.build.trainset import settle_predicate
 from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
-from underhood.plan.changes import LABEL, TRAINING_PARTS, change_json
+from underhood.plan.changes import LABEL, TRAINING_PARTS, UNTIL, change_json
 from underhood.plan.exprs import as_json, columns_of, shown
 from underhood.plan.render import to_sql
 from underhood.repair.bench import Ground, Trial, survey, trial_json
 from underhood.repair.meaning import Meaning
 from underhood.repair.neighbourhood import Harm, Neighbourhood, around, harm_of
 from underhood.repair.swaps import swap
+from underhood.repair.thinned import thinned
 from underhood.repair.trace import Trace, trace_row
 
 CAUSE, NO_HARM, NOTHING, UNTOUCHED, OPEN = "cause", "no harm", "nothing broken", "untouched", "open"
+WORLD = "world changed"
 REPAIRS, COLLATERAL = 0.5, 0.02
 # What a suspect is worth by the stage at which its kind looks, before the bench: the record's
 # contradictions are facts, what moved in the world is always a little true.
 TRUST: Mapping[int, float] = {1: 1.0, 2: 0.95, 3: 0.9, 4: 0.6, 5: 0.5}
+OUTSIDE = 5  # the stage of what moved in the world, which no undo takes back
 CERTAIN = 2  # the last stage at which a suspect is a fact of the record, not an inference
 BLAME = 0.3  # the most that a fact's weight loses by what its undoing breaks
+PROVEN = 1  # causes of a large record whose undoing is tried on all of it
+PLAIN = 0.85  # weight from which a cause is plain
 TOGETHER, SHARE = 4, 0.1  # suspects tried together at most; a smaller share of the repair is nobody's
 Say = Callable[[str], None]
 
@@ -76,22 +81,44 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
     """
     if meaning.source_rows and not meaning.ids:
         return _traced(scene, meaning)
-    ground = survey(scene)
-    rulings, causes = weigh(scene, ground, kinds, say)
-    say("trying them together" if len(causes) > 1 else "weighing")
-    causes, together = _shared(scene, ground, causes)
+    with thinned(scene) as (thin, every):
+        if every > 1:
+            say(f"looking at every {every}th question, and all that are meant")
+        ground = survey(thin)
+        rulings, causes = weigh(thin, ground, kinds, say)
+        causes, together = _shared(thin, ground, causes)
+    if every > 1:
+        ground = survey(scene)
+        causes = [_proven_on_all(scene, ground, c, every) if n < PROVEN else c for n, c in enumerate(causes)]
     neighbourhood, harm = around(ground), harm_of(ground)
     verdict, says = _verdict(scene, causes, neighbourhood, harm, together)
     return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm, together=together)
 
 
+def _proven_on_all(scene: Scene, ground: Ground, cause: Cause, every: int) -> Cause:
+    """A cause that was found in a share of the questions, undone for all of them."""
+    says = f"{cause.suspect.says} (counted in every {every}th question)"
+    suspect = replace(cause.suspect, says=says)
+    if cause.trial is None or not is_quick(suspect):
+        return replace(cause, suspect=suspect)
+    return replace(_try(scene, ground, suspect, cause.stage, True), share=cause.share)
+
+
 def weigh(
-    scene: Scene, ground: Ground, kinds: Sequence[Kind], say: Say = lambda line: None
+    scene: Scene, ground: Ground, kinds: Sequence[Kind], say: Say = lambda line: None, *, trains: bool = True
 ) -> tuple[list[Ruling], list[Cause]]:
-    """What every kind says of the scene, in order of looking, and their suspects as causes, the weightiest first."""
+    """What every kind says of the scene, in order of looking, and their suspects as causes, the weightiest first.
+
+    An undo that needs a model to be fitted again is not tried unless `trains`.
+    """
     rulings: list[Ruling] = []
     causes: list[Cause] = []
     for kind in sorted(kinds, key=lambda k: k.stage):
+        near = next((c for c in causes if kind.stage == OUTSIDE and c.weight >= PLAIN), None)
+        if near is not None:
+            # the world always moves a little: it is asked only where nothing closer explains it
+            rulings.append(Ruling(kind.name, (), f"what is closer explains it: {near.suspect.says.partition(':')[0]}"))
+            continue
         say(f"looking for: {kind.title}")
         ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
         rulings.append(ruling)
@@ -99,7 +126,7 @@ def weigh(
             say(f"it may be: {suspect.says}")
             if suspect.undo:
                 say(f"on the bench: {', '.join(map(str, suspect.undo[:2]))}")
-            causes.append(_try(scene, ground, suspect, kind.stage))
+            causes.append(_try(scene, ground, suspect, kind.stage, trains))
     return rulings, sorted(causes, key=lambda c: -c.weight)
 
 
@@ -130,11 +157,12 @@ def _inputs_of(scene: Scene, column: str) -> frozenset[str]:
     return frozenset([name]) if side == "row" else frozenset()
 
 
-def _try(scene: Scene, ground: Ground, suspect: Suspect, stage: int) -> Cause:
+def _try(scene: Scene, ground: Ground, suspect: Suspect, stage: int, trains: bool) -> Cause:
     covers = _covers(scene, suspect)
-    if not suspect.undo:
+    if not suspect.undo or not (trains or is_quick(suspect)):
         # a fact that nothing undoes is still a fact; an inference that nothing proves is a thought
-        return Cause(suspect, None, TRUST.get(stage, 0.5) * covers * (0.4 if stage <= CERTAIN else 0.0), covers, stage)
+        shows = stage <= CERTAIN or stage == OUTSIDE
+        return Cause(suspect, None, TRUST.get(stage, 0.5) * covers * (0.4 if shows else 0.0), covers, stage)
     trial = swap(scene, ground, *suspect.undo)
     proven = _proven(scene, trial)
     if any(c.part in TRAINING_PARTS for c in suspect.undo):
@@ -166,7 +194,7 @@ def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cau
     Only suspects whose undo reaches some of the complained-about decisions take part. A
     suspect that adds nothing to the others gets no share.
     """
-    able = [c for c in causes if c.trial is not None and c.covers > 0 and _is_quick(c)][:TOGETHER]
+    able = [c for c in causes if c.trial is not None and c.covers > 0 and is_quick(c.suspect)][:TOGETHER]
     if len(able) < 2 or (able[0].trial and _proven(scene, able[0].trial) >= 0.99):
         return causes, None
     trials: dict[frozenset[int], Trial] = {frozenset([n]): c.trial for n, c in enumerate(able) if c.trial is not None}
@@ -187,9 +215,9 @@ def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cau
     return sorted(weighed, key=lambda c: (id(c.suspect) not in told, -c.weight)), trials[members]
 
 
-def _is_quick(cause: Cause) -> bool:
+def is_quick(suspect: Suspect) -> bool:
     """Whether undoing it needs no training: only then every combination can be tried."""
-    return not any(u.part in TRAINING_PARTS for u in cause.suspect.undo)
+    return not any(u.part in (*TRAINING_PARTS, UNTIL) for u in suspect.undo)
 
 
 def shapley(n: int, worth: Mapping[frozenset[int], float]) -> list[float]:
@@ -223,6 +251,8 @@ def _verdict(
     fact = next((c for c in causes if not c.trial and c.stage <= CERTAIN and c.covers >= REPAIRS), None)
     if fact:
         return CAUSE, f"{fact.suspect.says}. The record itself shows it; no swap on the bench is needed to see it"
+    if causes and causes[0].stage == OUTSIDE:
+        return WORLD, f"{causes[0].suspect.says}. No part of the system contradicts itself: the world moved"
     real = next((c for c in causes if c.trial), None)
     if real and real.trial:
         return _real_but(real.suspect, real.trial, harm)

@@ -18,7 +18,6 @@ from underhood.build.scorer import Array, Frame, score_frame
 from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
 from underhood.faults.served import served_features
-from underhood.faults.taught import taught_otherwise
 from underhood.faults.unlogged import UNLOGGED, explaining
 from underhood.ground.errors import NotCapturedError, ProjectError
 from underhood.plan.changes import BUNDLE, FEATURE, INPUT, TRAINING_PARTS, Change
@@ -125,8 +124,6 @@ def diagnose_seen(scene: Scene, meaning: Meaning, say: Say = lambda line: None) 
     if not is_adopted(scene.bundle):
         return diagnose(scene, meaning, say=say)
     missing = lacking(scene.bundle, _one(scene))
-    # none of these training rows is a question of history, so no column of theirs differs from it
-    scene.kept["taught otherwise"] = replace(taught_otherwise(scene), columns={})
     found = diagnose(scene, meaning, [_guarded(kind, missing) for kind in (UNLOGGED, *KINDS)], say)
     return _honest(found, missing)
 

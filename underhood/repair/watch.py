@@ -29,7 +29,7 @@ from underhood.repair.meaning import Meaning
 from underhood.repair.workbench import Workbench, deployed, local_day, moment
 
 QUIET = 4  # earlier windows that are looked over for false alarms
-QUICK = 4  # the last stage that is looked at: later ones train models
+QUICK = 4  # the last stage that is looked at: that the world moved is no reason to wake anybody
 LEAST = 5  # decisions that an undo turns; fewer are no reason to wake anybody
 KEPT = 2_000  # decisions that a case which the watch opened names
 
@@ -112,7 +112,7 @@ def look_at(scene: Scene, kinds: Sequence[Kind] = KINDS) -> tuple[list[Alarm], l
     if not scene.n_bad:
         return [], [], 0
     ground = survey(scene)
-    _, causes = weigh(scene, ground, [k for k in kinds if k.stage <= QUICK])
+    _, causes = weigh(scene, ground, [k for k in kinds if k.stage <= QUICK], trains=False)
     found = sorted((_alarm(scene, ground, c) for c in causes), key=lambda a: (-(a.saved or 0.0), -a.touched))
     return [a for a in found if _wakes(a)], [a for a in found if not _wakes(a)], scene.n_bad
 
