@@ -105,3 +105,14 @@ def test_times_of_another_zone_are_told_from_a_clock_that_is_wrong() -> None:
     assert clock is not None
     assert (zone.kind, zone.parameters["shift_s"]) == ("time zone", -18_000)
     assert (clock.kind, clock.parameters["shift_s"]) == ("clock skew", 417)
+
+
+def test_a_cap_on_a_few_of_many_is_a_cap_and_a_code_on_them_is_a_code() -> None:
+    random = np.random.default_rng(3)
+    again, rest = random.uniform(0, 100, 400), random.uniform(0, 100, 9000)
+    high = again[again > 60]
+    capped = number_form("jam", np.full(len(high), 60.0), high, rest)
+    coded = number_form("jam", np.full(400, -1.0), again, rest)
+    few = number_form("jam", np.full(6, 2.0), np.array([3.0, 9, 22, 41, 55, 70]), rest)
+
+    assert [f.kind for f in (capped, coded, few) if f] == ["clipped", "sentinel fill", "sentinel fill"]

@@ -93,8 +93,9 @@ def case_show(face: Face, number: int | None) -> None:
 
 @click.command()
 @click.argument("number", type=int, required=False)
+@click.option("--all", "is_all", is_flag=True, help="All causes, and all that was ruled out, each with its reason.")
 @verb
-def diagnose(face: Face, number: int | None) -> None:
+def diagnose(face: Face, number: int | None, is_all: bool) -> None:
     """Find the cause of case NUMBER, or say why nothing is broken.
 
     Every kind of fault looks; every suspect is undone on the bench.
@@ -108,7 +109,7 @@ def diagnose(face: Face, number: int | None) -> None:
         found = diagnose_case(b, number)
         case = read_case(b.database, number)
         body = {"case": case.number, **diagnosis_json(found)}
-        answer(face, body, lambda to: show_diagnosis(to, found, case), b)
+        answer(face, body, lambda to: show_diagnosis(to, found, case, is_all), b)
 
 
 @click.command()

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from underhood.build.builds import Build
+from underhood.faults import KINDS
+from underhood.faults.kinds import Ruling
 from underhood.ground.errors import UnderhoodError
 from underhood.repair.cases import Case
 from underhood.repair.causes import Diagnosis
@@ -40,6 +42,7 @@ def console(stderr: bool = False) -> Console:
     return made
 
 
+CAUSES, NEAREST = 3, 6  # causes, and lines of what was ruled out, that are shown unasked
 MAY_BE = "it may be: "  # how a diagnosis says a suspect before it is proven
 
 
@@ -187,15 +190,15 @@ def show_opened(to: Console, opened: Opened, actions: Sequence[tuple[str, float]
         to.print(f"  [yellow]{escape(shared)}[/]")
 
 
-def show_diagnosis(to: Console, found: Diagnosis, case: Case) -> None:
-    """The verdict, the causes with their trials, and what it is not."""
+def show_diagnosis(to: Console, found: Diagnosis, case: Case, is_all: bool = False) -> None:
+    """The verdict, the causes with their trials, and what it is not: what is nearest to the cause, or `is_all`."""
     to.print(f"[dim]case {case.number}:[/] {escape(case.complaint.subject or case.complaint.text[:60])}")
     colour = {"cause": "red", "open": "yellow"}.get(found.verdict, "green")
     _hanging(to, f"[bold {colour}]{found.verdict}[/]:", escape(found.says))
-    for cause in found.causes:
-        if cause.trial is None:
-            continue
+    tried = [c for c in found.causes if c.trial is not None]
+    for cause in tried if is_all else tried[:CAUSES]:
         t = cause.trial
+        assert t is not None
         to.print()
         to.print(f"  [bold]{escape(cause.suspect.part)}[/] ({escape(cause.suspect.kind)})")
         to.print(f"    undo      {escape(str(cause.suspect.undo[0]))}")
@@ -204,9 +207,8 @@ def show_diagnosis(to: Console, found: Diagnosis, case: Case) -> None:
         to.print(f"    money     {t.money_before:,.0f} → {t.money_after:,.0f} per 1,000 decisions")
         _hanging(to, "    evidence ", f"[dim]{escape(cause.suspect.evidence)}[/]")
     ruled: dict[str, list[str]] = {}
-    for ruling in found.rulings:
-        if not ruling.suspects:
-            ruled.setdefault(ruling.says, []).append(ruling.kind)
+    for ruling in _nearest_first(found):
+        ruled.setdefault(ruling.says, []).append(ruling.kind)
     blind = {says: kinds for says, kinds in ruled.items() if says.startswith(COULD_NOT)}
     looked = {says: kinds for says, kinds in ruled.items() if says not in blind}
     for title, said in (
@@ -215,14 +217,25 @@ def show_diagnosis(to: Console, found: Diagnosis, case: Case) -> None:
     ):
         if said:
             to.print(f"\n  {title}")
-        for says, kinds in said.items():
+        shown = list(said.items()) if is_all or said is blind else list(said.items())[:NEAREST]
+        for says, kinds in shown:
             _hanging(to, "    ", f"[dim]{', '.join(kinds)}[/]: {escape(says.removeprefix(COULD_NOT))}")
+        if rest := sum(len(kinds) for kinds in said.values()) - sum(len(kinds) for _, kinds in shown):
+            to.print(f"    [dim]and {rest} other kinds:[/] underhood diagnose --all")
     if found.neighbourhood:
         n = found.neighbourhood
         to.print(
             f"\n  {n.n:,} decisions with scores like these: told {n.told:.1%}, "
             f"happened {n.happened:.1%} ({n.low:.1%} … {n.high:.1%})"
         )
+
+
+def _nearest_first(found: Diagnosis) -> list[Ruling]:
+    """What was ruled out, kinds of the cause's own stage first: they are most easily mistaken for it."""
+    stages = {kind.name: kind.stage for kind in KINDS}
+    own = found.causes[0].stage if found.causes else 1
+    out = [r for r in found.rulings if not r.suspects]
+    return sorted(out, key=lambda r: abs(stages.get(r.kind, own) - own))
 
 
 def show_fixes(to: Console, fixes: Sequence[Fix]) -> None:

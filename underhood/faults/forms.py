@@ -22,6 +22,7 @@ HOLDS = 0.97  # share of the differing rows for which a form must hold
 CLOSE = 1e-6
 ENOUGH = 5  # rows; fewer are no evidence of a form
 DAY_H = 24
+INSIDE, BY_CHANCE = 0.02, 0.01  # share of values on the other side of a cap; chance that is no evidence
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,22 @@ def _one_value(column: str, served: Array, again: Array, rest: Array) -> Form | 
     value = float(values[counts.argmax()])
     if counts.max() < HOLDS * len(served) or len(np.unique(again)) < ENOUGH:
         return None
-    # a cap leaves the values on its other side as they were; a code value stands among all of them
-    above, below = (again > value).all() and (rest <= value).all(), (again < value).all() and (rest >= value).all()
-    if len(rest) >= ENOUGH and (above or below):
+    if len(rest) >= ENOUGH and (_is_cap(again, rest, value) or _is_cap(-again, -rest, -value)):
         return Form("clipped", f"{column} is cut off at {value:g}", None, {"at": value})
     if value and value in rest and again.min() < value < again.max():
         return Form("frozen column", f"{column} has stopped at {value:g}", None, {"value": value})
     return Form("sentinel fill", f"{column} is always {value:g}", None, {"value": value})
+
+
+def _is_cap(again: Array, rest: Array, value: float) -> bool:
+    """Whether values above `value` became it: a cap leaves the others as they were, a code stands in for any of them.
+
+    Of rows that are drawn from all (a canary) others keep values above it; then chance must be ruled out
+    that all the changed ones had been above.
+    """
+    if not (again > value).all() or (rest < value).mean() < INSIDE:
+        return False
+    return bool((rest > value).mean() ** len(again) < BY_CHANCE)
 
 
 def _factor(column: str, served: Array, again: Array) -> Form | None:
