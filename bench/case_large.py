@@ -127,15 +127,16 @@ def write_requests(engine: Any, scratch: Path, rows: int) -> None:
         f"case when i < {LEARNED} then TIMESTAMP '2024-01-01' + to_microseconds({early}) "
         f"else TIMESTAMP '2024-02-01' + to_microseconds({late}) end as made"
     )
+    bad = "((u1 > 0.6 and u3 > 0.5) or hash(i, 'bad') % 100 < 8)::INT as bad"
+    drawn = f"select i, {numbers} from range({LEARNED + rows}) r(i)"
     engine.run(
-        f"copy (select 'r' || i::VARCHAR as id, {at}, {shaped}, {texts}, "
-        "((u1 > 0.6 and u3 > 0.5) or hash(i, 'bad') % 100 < 8)::INT as bad "
-        f"from (select i, {numbers} from range({LEARNED + rows}) r(i))) to '{scratch}/requests.parquet' (format parquet)"
+        f"copy (select 'r' || i::VARCHAR as id, {at}, {shaped}, {texts}, {bad} from ({drawn})) "
+        f"to '{scratch}/requests.parquet' (format parquet)"
     )
 
 
 def write_record(bench: Any, bundle: Any, rows: int) -> None:
-    """The decisions of February and their outcomes, as a day's seal leaves them, in the form that the log is read in."""
+    """The decisions of February and their outcomes, as a day's seal leaves them."""
     import numpy as np
     import pyarrow as pa
 
@@ -238,20 +239,18 @@ def by_hand(scratch: Path, rows: int) -> dict[str, Any]:
     files = f"read_parquet('{scratch}/.underhood/sealed/kind=decision/*/*.parquet')"
     numbers = [f'"row.n{i}"' for i in range(NUMBERS)]
     texts = [f'"row.t{i}"' for i in range(TEXTS)]
-    at = f"at >= '{DAY_BEFORE}'::DATE - 1"
     with duckdb.connect(config={"memory_limit": "1200MB"}) as con:
         sums = ", ".join(f"count({c}), min({c}), max({c}), avg({c}), stddev({c})" for c in numbers)
-        con.execute(f"select at[:10] = '{DAY_BEFORE}', {sums} from {files} group by 1").fetchall()
-        cuts = con.execute(
-            f"select {', '.join(f'quantile_cont({c}, [.1,.2,.3,.4,.5,.6,.7,.8,.9])' for c in numbers)} from {files} using sample 20000"
-        ).fetchall()[0]
-        bins = [
-            ", ".join(f"count(*) filter ({c} <= {cut})" for cut in each) for c, each in zip(numbers, cuts, strict=True)
-        ]
-        con.execute(f"select at[:10] = '{DAY_BEFORE}', {', '.join(bins)} from {files} group by 1").fetchall()
+        con.execute(f"select \"at\"[:10] = '{DAY_BEFORE}', {sums} from {files} group by 1").fetchall()
+        tenths = ", ".join(f"quantile_cont({c}, [.1,.2,.3,.4,.5,.6,.7,.8,.9])" for c in numbers)
+        cuts = con.execute(f"select {tenths} from {files} using sample 20000").fetchall()[0]
+        bins = ", ".join(
+            f"count(*) filter ({c} <= {cut})" for c, each in zip(numbers, cuts, strict=True) for cut in each
+        )
+        con.execute(f"select \"at\"[:10] = '{DAY_BEFORE}', {bins} from {files} group by 1").fetchall()
         for text in texts:
-            con.execute(f"select at[:10] = '{DAY_BEFORE}', {text}, count(*) from {files} group by 1, 2").fetchall()
-    return {"at": at}
+            con.execute(f"select \"at\"[:10] = '{DAY_BEFORE}', {text}, count(*) from {files} group by 1, 2").fetchall()
+    return {}
 
 
 PARTS = {"prepare": prepare, "verdict": verdict, "night": night, "by_hand": by_hand}

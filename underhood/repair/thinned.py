@@ -18,17 +18,17 @@ MANY, KEPT = 150_000, 50_000  # decisions from which a share is looked at, and a
 
 
 @contextmanager
-def thinned(scene: Scene) -> Iterator[tuple[Scene, int]]:
+def thinned(scene: Scene, many: int = MANY, kept: int = KEPT) -> Iterator[tuple[Scene, int]]:
     """The scene with every n-th key of `decisions`, `asks` and `training`, and n; itself and 1 if it is small.
 
     All that the complaint means stays. Keys are drawn by their hash, the same in each view and each time.
     """
     engine = scene.engine
     n = int(engine.rows("select count(*) from decisions")[0][0])
-    if n <= MANY:
+    if n <= many:
         yield scene, 1
         return
-    every = n // KEPT
+    every = max(1, n // kept)
     was = {name: _definition(engine, name) for name in ("decisions", "asks", "training")}
     drawn = f"hash(key) % {every} = 0"
     engine.run(f"create or replace table thin_decisions as select * from decisions where {drawn} or bad")
@@ -37,7 +37,7 @@ def thinned(scene: Scene) -> Iterator[tuple[Scene, int]]:
         "or key in (select key from thin_decisions where bad)"
     )
     n_training = int(engine.rows("select count(*) from training")[0][0])
-    share = f" where hash(key) % {n_training // KEPT} = 0" if n_training > MANY else ""
+    share = f" where hash(key) % {max(1, n_training // kept)} = 0" if n_training > many else ""
     engine.run(f"create or replace table thin_training as select * from training{share}")
     try:
         for name in was:

@@ -26,6 +26,7 @@ from underhood.repair.causes import CERTAIN, Cause, Diagnosis, diagnosis_json, w
 from underhood.repair.complaint import Complaint
 from underhood.repair.decided import mean
 from underhood.repair.meaning import Meaning
+from underhood.repair.thinned import thinned
 from underhood.repair.workbench import Workbench, deployed, local_day, moment
 
 QUIET = 4  # earlier windows that are looked over for false alarms
@@ -111,9 +112,10 @@ def look_at(scene: Scene, kinds: Sequence[Kind] = KINDS) -> tuple[list[Alarm], l
     """The same of a scene in which the decisions in question are a window's, and later ones are left out."""
     if not scene.n_bad:
         return [], [], 0
-    ground = survey(scene)
-    _, causes = weigh(scene, ground, [k for k in kinds if k.stage <= QUICK], trains=False)
-    found = sorted((_alarm(scene, ground, c) for c in causes), key=lambda a: (-(a.saved or 0.0), -a.touched))
+    with thinned(scene) as (seen, _):
+        ground = survey(seen)
+        _, causes = weigh(seen, ground, [k for k in kinds if k.stage <= QUICK], trains=False)
+        found = sorted((_alarm(seen, ground, c) for c in causes), key=lambda a: (-(a.saved or 0.0), -a.touched))
     return [a for a in found if _wakes(a)], [a for a in found if not _wakes(a)], scene.n_bad
 
 

@@ -1,0 +1,65 @@
+"""A large record is looked at by a share of its questions: all that are meant stay, and nothing stays changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import world
+from tests.world import Workbench
+from underhood.build.trainset import open_training
+from underhood.faults.kinds import Scene
+from underhood.plan.changes import INPUT, RECOMPUTED, Change
+from underhood.repair import workbench as uh
+from underhood.repair.bench import survey
+from underhood.repair.decided import mean
+from underhood.repair.swaps import swap
+from underhood.repair.thinned import thinned
+
+
+@pytest.fixture
+def scene(right_bench: Workbench) -> Scene:
+    bundle = uh.deployed(right_bench)
+    mean(right_bench.engine, (), bundle.name, f"day = '{world.EVENT}'")
+    open_training(right_bench.engine, right_bench.record, bundle.made_from["training"])
+    return Scene(right_bench.engine, right_bench.record, right_bench.plan, bundle, 67)
+
+
+def counts(scene: Scene) -> list[int]:
+    tables = ("decisions", "decisions where bad", "asks", "training")
+    return [scene.engine.rows(f"select count(*) from {t}")[0][0] for t in tables]
+
+
+def test_a_share_of_all_views_is_seen_and_everything_that_is_meant(scene: Scene) -> None:
+    before = counts(scene)
+    with thinned(scene, many=500, kept=200) as (thin, every):
+        seen = counts(thin)
+        matched = thin.engine.rows("select count(*) from decisions d join asks a on d.key = a.key")[0][0]
+
+    assert every == before[0] // 200 > 1
+    assert seen[1] == before[1] == 67
+    assert all(s < 0.3 * b for s, b in zip(seen[:1] + seen[2:], before[:1] + before[2:], strict=True))
+    assert matched == seen[0]  # a decision keeps its question
+    assert counts(scene) == before
+
+
+def test_a_small_record_is_seen_whole(scene: Scene) -> None:
+    with thinned(scene) as (same, every):
+        assert (same, every) == (scene, 1)
+
+
+def test_the_bench_works_on_a_share_as_it_does_on_all(scene: Scene) -> None:
+    with thinned(scene, many=500, kept=200) as (thin, _):
+        share = swap(thin, survey(thin), Change(INPUT, "jam", 90.0))
+    whole = swap(scene, survey(scene), Change(INPUT, "jam", 90.0))
+
+    assert (share.n_bad, share.turned, share.repaired) == (whole.n_bad, whole.turned, whole.repaired)
+    assert 0 < share.n_healthy < whole.n_healthy
+    assert swap(scene, survey(scene), Change(INPUT, "jam", RECOMPUTED)).changed == 0
+
+
+def test_the_views_come_back_when_looking_failed(scene: Scene) -> None:
+    before = counts(scene)
+    with pytest.raises(ZeroDivisionError), thinned(scene, many=500, kept=200):
+        raise ZeroDivisionError
+
+    assert counts(scene) == before
