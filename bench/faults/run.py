@@ -184,7 +184,7 @@ def work(given: argparse.Namespace, name: str) -> None:
             print(f"cell {cell.name}", flush=True)
             if cell.kind == NO_FAULT:
                 line = quiet_cell(scene, cell)
-            elif cell.kind == REAL_EVENT:
+            elif cell.kind == REAL_EVENT and cell.severity in {e["name"] for e in events}:
                 event = next(e for e in events if e["name"] == cell.severity)
                 line = quiet_cell(scene, cell, event_of(bench, str(event["since"]), str(event["until"])))
             else:

@@ -25,7 +25,7 @@ from underhood.faults.moved import Moved, moved_values
 from underhood.faults.moved_drills import propose
 from underhood.plan.changes import INPUT, RECOMPUTED, Change
 from underhood.plan.exprs import Expr, col, columns_of, when, wrap
-from underhood.plan.operations import NUMBER, TEXT, TIME
+from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
 from underhood.plan.render import quoted, to_sql
 from underhood.plan.steps import Asof
 
@@ -199,7 +199,7 @@ def _suspect(scene: Scene, columns: tuple[str, ...], form: Form, cohort: Cohort)
     )
 
 
-def _moved_suspect(moved: Moved) -> Suspect:
+def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
     """A suspect whose undo is over the row: history is wrong too."""
     where, form, first = moved.where, moved.form, moved.columns[0]
     undo: tuple[Change, ...] = ()
@@ -207,8 +207,11 @@ def _moved_suspect(moved: Moved) -> Suspect:
         undo = undo_swap(moved.columns[0], moved.columns[1], where)
     elif form.undo is not None or moved.usual is not None:
         row = col(f"row.{first}")
-        back = form.undo if form.undo is not None else wrap(moved.usual)
-        undo = (Change(INPUT, first, back if moved.rows is None else when(moved.rows, back, row), where),)
+        back, rows = form.undo if form.undo is not None else wrap(moved.usual), moved.rows
+        if scene.plan.inputs[first] == FLAG:
+            # numbers stand for flags where samples are compared
+            back, rows = wrap(bool(moved.usual)), None
+        undo = (Change(INPUT, first, back if rows is None else when(rows, back, row), where),)
     since = f"{moved.since:%Y-%m-%d %H:%M}"
     until = f" until {moved.until:%Y-%m-%d %H:%M}" if moved.until else ""
     side = quoted(f"row.{first}")
@@ -241,7 +244,7 @@ def _ruling(name: str, scene: Scene) -> Ruling:
     moved = moved_values(scene)
     suspects = [_suspect(scene, *each) for each in found.forms if each[1].kind == name]
     told = {*found.differing, *(lost_inputs(scene) if name == MISSING_VALUES else ())}
-    suspects += [_moved_suspect(m) for m in moved.moves if m.form.kind == name and not told & set(m.columns)]
+    suspects += [_moved_suspect(scene, m) for m in moved.moves if m.form.kind == name and not told & set(m.columns)]
     if name == MISSING_VALUES:
         suspects = _without_feeds(scene, suspects)
     if suspects:
