@@ -14,9 +14,10 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form, decimals_lost, over_decimals
+from underhood.faults.moved_scales import another_scale, piecewise
 from underhood.moves.bins import expected_noise
 from underhood.moves.shifts import UNITS, Shift, explain, grain
-from underhood.plan.exprs import Expr, cases, col, when
+from underhood.plan.exprs import Expr, col, when
 
 FULL = 0.98  # share of one value: nothing else is left
 ENOUGH = 8  # rows that show something
@@ -81,7 +82,10 @@ def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator
     capped = _capped(name, one, other)
     if capped is not None:
         yield capped
-    yield from _fits(name, one, other, past)
+    fits = list(_fits(name, one, other, past))
+    yield from fits
+    if not fits and (scale := another_scale(name, (one, past.values), other, past.low, past.high)):
+        yield Found(scale, lambda v: ~np.isnan(v))
     beyond = _beyond(name, one, other, past)
     if beyond is not None:
         yield beyond
@@ -435,15 +439,3 @@ def past_of(values: Array, step: float | None) -> Past:
     held = values[~np.isnan(values)]
     low, high = np.quantile(held, [0.0005, 0.9995]) if len(held) else (0.0, 0.0)
     return Past(float(low), float(high), step, _thin(held))
-
-
-def piecewise(name: str, before: Array, after: Array, knots: int = 9) -> Expr:
-    """What takes each value back to the one of the same rank before: straight lines between quantiles."""
-    at = np.linspace(0.01, 0.99, knots)
-    to, was = np.quantile(after, at), np.quantile(before, at)
-    row = col(f"row.{name}")
-    lines = []
-    for a, b, c, d in zip(to[:-1], to[1:], was[:-1], was[1:], strict=True):
-        slope = float((d - c) / (b - a)) if b > a else 0.0
-        lines.append((row <= float(b), (row - float(a)) * slope + float(c)))
-    return cases(*lines, otherwise=row - float(to[-1]) + float(was[-1]))

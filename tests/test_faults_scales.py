@@ -1,0 +1,37 @@
+"""A number that comes on another scale is told by the line that leads there; a season, however strong, is not one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from underhood.faults.moved_scales import another_scale
+
+RANDOM = np.random.default_rng(11)
+PAST = RANDOM.normal(15, 6, 4000)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1.8, 32.0), (73.8, 32.0), (-1.0, 200.0), (1.0, 273.15)])
+def test_a_line_that_leads_out_of_all_that_was_is_told_near_its_factor_and_offset(factor: float, offset: float) -> None:
+    form = another_scale("temp", (PAST[-600:], PAST), PAST[:600] * factor + offset, PAST.min(), PAST.max())
+
+    assert form is not None
+    assert form.kind == "unit change"
+    assert form.parameters["factor"] == pytest.approx(factor, rel=0.15)
+    assert form.parameters["offset"] == pytest.approx(offset, rel=0.15, abs=5)
+
+
+def test_a_summer_after_a_winter_is_no_other_scale() -> None:
+    winter = RANDOM.normal(5, 4, 2000)
+
+    assert another_scale("temp", (winter, PAST), winter + 12, PAST.min(), PAST.max()) is None
+
+
+def test_what_lies_beyond_but_by_no_line_is_not_told_as_one() -> None:
+    crooked = np.where(PAST[:600] > 15, 500.0, 100.0)
+
+    assert another_scale("temp", (PAST[-600:], PAST), crooked, PAST.min(), PAST.max()) is None
+
+
+def test_too_few_rows_are_no_evidence() -> None:
+    assert another_scale("temp", (PAST[:20], PAST), PAST[:20] * 100, PAST.min(), PAST.max()) is None
