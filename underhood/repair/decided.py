@@ -110,7 +110,7 @@ def _sealed(record: Path, kind: str) -> list[Path]:
 def _once(engine: Engine, files: str) -> str:
     """What keeps an id that was sent twice from appearing twice; empty if none was."""
     n, distinct = engine.rows(f"select count(*), count(distinct id) from {files}")[0]
-    return "" if n == distinct else "qualify row_number() over (partition by id order by \"at\") = 1"
+    return "" if n == distinct else 'qualify row_number() over (partition by id order by "at") = 1'
 
 
 def _happened(plan: Plan) -> Expr:
