@@ -174,7 +174,8 @@ def _moves(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
         if sides.bad[shows].sum() < MEANT * sides.bad.sum():
             continue
         share = shows[s.inside].mean()
-        if found.form.kind in PARTIAL and _usual(sides, s, found) > 0.5 * share:
+        most = 0.75 if found.form.kind == "missing values" else 0.5
+        if found.form.kind in PARTIAL and _usual(sides, s, found) > most * share:
             continue
         if found.is_beyond and not _at_once(values[s.before], values[s.inside], found.form.parameters["shift"]):
             continue
@@ -206,6 +207,9 @@ def _usual(sides: Sides, s: Stretch, found: Found) -> float:
         values = s.column.values[rows]
         some = np.concatenate([[False], values[1:] == values[:-1]])
     n = max(20, len(s.inside) // EDGE)
+    if found.form.kind == "missing values":
+        # what is missing now and then comes and goes by the day: as long a stretch tells more than its tenth
+        n = max(n, min(len(s.inside), len(some) // 2))
     if len(some) < 2 * n:
         return 0.0
     if found.form.kind == "sentinel fill" and s.column.kind != TEXT:
