@@ -33,7 +33,8 @@ from underhood.repair.workbench import Workbench, deployed, moment
 K = 5  # turned decisions (or turned outcomes); with fewer a fault had no impact and is no cell
 TRIES = 3  # draws of columns, parameters and onset until one has an impact
 NUMBER, ONSET, SIGNIFICANT = 0.05, timedelta(days=1), 3.3  # tolerance of a number; of an onset; z of p = 0.001
-WORLD = ("covariate drift", "prior shift", "concept drift", "beyond the envelope")  # kinds that blame the world
+# kinds that blame the world
+WORLD = ("real event", "covariate drift", "prior shift", "concept drift", "beyond the envelope")
 
 # decisions that a fault took away; the clone has only those of one bundle
 GONE = "select * from sound where id not in (select id from decided) and key in (select key from asks) and bundle = "
@@ -44,7 +45,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """What to do: a kind of fault at a severity, or `kind` "no fault" / "real event" with the flavour as severity."""
+    """What to do: a kind of fault at a severity, or `kind` "no fault" / "world event" with the flavour as severity."""
 
     system: str
     kind: str

@@ -11,7 +11,7 @@ from statistics import mean, median
 from typing import Any
 
 Line = Mapping[str, Any]
-NO_FAULT, REAL_EVENT = "no fault", "real event"
+NO_FAULT, REAL_EVENT = "no fault", "world event"
 GOALS: Mapping[str, tuple[str, float]] = {
     "top1": (">=", 0.90),
     "top3": (">=", 0.97),
@@ -51,7 +51,7 @@ class Report:
         return [li for li in self.lines if li["state"] == "scored" and li["kind"] not in (NO_FAULT, REAL_EVENT)]
 
     def of(self, kind: str) -> list[Line]:
-        """Scored cells of "no fault" or "real event"."""
+        """Scored cells of "no fault" or "world event"."""
         return [li for li in self.lines if li["state"] == "scored" and li["kind"] == kind]
 
 

@@ -37,7 +37,7 @@ from underhood.ground.errors import UnderhoodError  # noqa: E402
 from underhood.repair.drill import SEVERITIES  # noqa: E402
 from underhood.repair.workbench import Workbench, open_workbench  # noqa: E402
 
-NO_FAULT, REAL_EVENT = "no fault", "real event"
+NO_FAULT, REAL_EVENT = "no fault", "world event"
 FLAVOURS = ("luck", "any", "day")
 SHOP = "shop"  # the synthetic one of the tests: for --quick, and where no data sets are at hand
 ERROR = re.compile(r"^[A-Za-z_.]*(Error|Exception|Exit|Interrupt)\b")  # the line of a traceback that names the error
