@@ -179,7 +179,8 @@ def _moves(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
             continue
         if found.is_beyond and not _at_once(values[s.before], values[s.inside], found.form.parameters["shift"]):
             continue
-        least = SUDDEN_BEYOND if found.is_beyond else 1.0
+        never = found.is_beyond or "offset" in found.form.parameters
+        least = SUDDEN_BEYOND if never else 1.0
         if found.form.kind in SUDDEN and not _is_steep(found) and _suddenly(sides, s.column, s) < least:
             continue
         if found.form.kind == "category merge" and _lapsed(sides, s, found):

@@ -54,7 +54,7 @@ class Cause:
     trial: Trial | None
     weight: float
     covers: float = 1.0
-    stage: int = 5
+    stage: int = 3
     share: float = 1.0
 
 
