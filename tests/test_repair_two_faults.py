@@ -12,13 +12,15 @@ import pytest
 from tests.world import Workbench
 from underhood.build.trainset import open_training
 from underhood.faults.kinds import Injection, Scene
-from underhood.plan.changes import INPUT, SOURCE, THRESHOLD, Change
+from underhood.plan.changes import INPUT, ROUTE, SOURCE, THRESHOLD, Change
 from underhood.plan.exprs import col
 from underhood.repair import workbench as uh
-from underhood.repair.causes import Diagnosis, diagnose, shapley
+from underhood.repair.bench import survey
+from underhood.repair.causes import Diagnosis, diagnose, proven, shapley
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean
 from underhood.repair.meaning import Meaning
+from underhood.repair.swaps import swap
 
 SINCE = datetime(2024, 3, 20)
 OAK, MILL = col("row.depot") == "OAK", col("row.depot") == "MILL"
@@ -103,3 +105,16 @@ def test_shares_of_a_repair_add_up_and_an_idle_part_gets_none() -> None:
 
     assert shapley(2, worth) == pytest.approx([0.35, 0.55])
     assert shapley(3, three) == pytest.approx([0.35, 0.55, 0.0])
+
+
+def test_sending_decisions_elsewhere_proves_nothing_unless_they_are_better_off(right_bench: Workbench) -> None:
+    bundle = uh.deployed(right_bench)
+    sound = "action = 'quiet' and not label and asked_at > '2024-03-25'"
+    mean(right_bench.engine, (), bundle.name, f"id in (select id from decided where {sound} order by id limit 6)")
+    open_training(right_bench.engine, right_bench.record, bundle.made_from["training"])
+    scene = Scene(right_bench.engine, right_bench.record, right_bench.plan, bundle, 6, told="quiet")
+    routed = swap(scene, survey(scene), Change(ROUTE, "route", "desk"))
+
+    assert (routed.turned, routed.repaired) == (6, 0)
+    assert proven(scene, routed) == 0
+    assert proven(scene, swap(scene, survey(scene), Change(THRESHOLD, "text", 0.0))) == 1

@@ -17,7 +17,7 @@ from typing import Any
 from underhood.build.trainset import settle_predicate
 from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
-from underhood.plan.changes import LABEL, TRAINING_PARTS, UNTIL, change_json
+from underhood.plan.changes import CALIBRATION, LABEL, ROUTE, TRAINING_PARTS, UNTIL, change_json
 from underhood.plan.exprs import as_json, columns_of, shown
 from underhood.plan.render import to_sql
 from underhood.repair.bench import Ground, Trial, survey, trial_json
@@ -164,13 +164,13 @@ def _try(scene: Scene, ground: Ground, suspect: Suspect, stage: int, trains: boo
         shows = stage <= CERTAIN or stage == OUTSIDE
         return Cause(suspect, None, TRUST.get(stage, 0.5) * covers * (0.4 if shows else 0.0), covers, stage)
     trial = swap(scene, ground, *suspect.undo)
-    proven = _proven(scene, trial)
+    done = proven(scene, trial)
     if any(c.part in TRAINING_PARTS for c in suspect.undo):
         # a model that was taught wrong about some errs about others too
-        covers = max(covers, proven)
+        covers = max(covers, done)
     # a fact is one whomever it served: that others were better off with it says little against it
     blame = min(5 * trial.collateral, BLAME) if stage <= CERTAIN else 5 * trial.collateral
-    weight = TRUST.get(stage, 0.5) * covers * (0.4 + 0.6 * proven) - blame
+    weight = TRUST.get(stage, 0.5) * covers * (0.4 + 0.6 * done) - blame
     return Cause(suspect, trial, weight, covers, stage)
 
 
@@ -182,9 +182,13 @@ def _covers(scene: Scene, suspect: Suspect) -> float:
     return float(scene.engine.rows(f"select avg(({test} is true)::INT) from decisions where bad")[0][0] or 0.0)
 
 
-def _proven(scene: Scene, trial: Trial) -> float:
-    """How far the bad thing goes away, 0 to 1: decided better, or, of what people say they were told, otherwise."""
-    otherwise = trial.turned if scene.told is not None else 0
+def proven(scene: Scene, trial: Trial) -> float:
+    """How far the bad thing goes away, 0 to 1: decided better, or, of what people say they were told, otherwise.
+
+    What is sent elsewhere, or mapped, is always decided otherwise: that alone proves nothing.
+    """
+    goes_round = any(c.part in (ROUTE, CALIBRATION) for c in trial.changes)
+    otherwise = trial.turned if scene.told is not None and not goes_round else 0
     return max(trial.repaired, otherwise) / max(1, trial.n_bad)
 
 
@@ -195,7 +199,7 @@ def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cau
     suspect that adds nothing to the others gets no share.
     """
     able = [c for c in causes if c.trial is not None and c.covers > 0 and is_quick(c.suspect)][:TOGETHER]
-    if len(able) < 2 or (able[0].trial and _proven(scene, able[0].trial) >= 0.99):
+    if len(able) < 2 or (able[0].trial and proven(scene, able[0].trial) >= 0.99):
         return causes, None
     trials: dict[frozenset[int], Trial] = {frozenset([n]): c.trial for n, c in enumerate(able) if c.trial is not None}
     worth: dict[frozenset[int], float] = {frozenset(): 0.0}
@@ -203,7 +207,7 @@ def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cau
         for some in map(frozenset, combinations(range(len(able)), size)):
             if some not in trials:
                 trials[some] = swap(scene, ground, *(u for n in sorted(some) for u in able[n].suspect.undo))
-            worth[some] = _proven(scene, trials[some])
+            worth[some] = proven(scene, trials[some])
     shares = shapley(len(able), worth)
     members = frozenset(n for n, s in enumerate(shares) if s >= SHARE)
     alone = max(worth[frozenset([n])] for n in range(len(able)))
@@ -288,7 +292,7 @@ def _repairs(scene: Scene, cause: Cause) -> bool:
     if trial is None:
         return False
     if cause.stage <= CERTAIN and scene.told is not None:
-        return _proven(scene, trial) >= REPAIRS
+        return proven(scene, trial) >= REPAIRS
     others_pay = trial.collateral > COLLATERAL and trial.money_low <= 0
     return trial.repaired >= REPAIRS * max(1, trial.n_bad) and not others_pay
 

@@ -21,7 +21,7 @@ from underhood.build import bundle as bundles
 from underhood.build.builds import refit
 from underhood.build.bundle import Bundle
 from underhood.build.scorer import Array, Frame, score_frame
-from underhood.build.trainset import draw, open_training, settle_predicate, settle_value, view_schema
+from underhood.build.trainset import TrainingSet, draw, open_training, settle_predicate, settle_value, view_schema
 from underhood.faults.kinds import Injection, Scene
 from underhood.plan.changes import (
     BUNDLE,
@@ -41,13 +41,11 @@ from underhood.plan.changes import (
 )
 from underhood.plan.exprs import Expr, col, columns_of, substitute, typed, when, wrap
 from underhood.plan.render import quoted, sql_value, to_sql
-from underhood.repair.crowd import strike_traffic
-from underhood.repair.decided import LAID_OUT, mean
+from underhood.repair.crowd import action_sql, strike_traffic
+from underhood.repair.decided import LAID_OUT, mean, view_sql
 from underhood.run.policy import with_cuts
-from underhood.tables.local import Engine
 
 _SERVED = (INPUT, SOURCE, FEATURE, SCORE, THRESHOLD, ROUTE, BUNDLE, UNTIL)
-_ASKED = ("label", "asked_at", "key")
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,10 @@ def strike(scene: Scene, injection: Injection, reach: Reach = Reach()) -> Iterat
 
     While it is open the views `decisions`, `asks` and `training` are the clone's, and
     `sound` holds the decisions as they were. Nothing is meant by a complaint yet: see
-    `cases.mean`. Needs `lay_out` and a scene.
+    `decided.mean`. Needs `lay_out` and a scene.
     """
     engine = scene.engine
-    was = {name: _definition(engine, name) for name in ("asks", "training", "decisions")}
+    was = {name: view_sql(engine, name) for name in ("asks", "training", "decisions")}
     engine.view("sound", f"select * from {quoted(LAID_OUT)}")
     engine.run("drop view decided")
     with _record(scene, injection) as record:
@@ -89,11 +87,6 @@ def strike(scene: Scene, injection: Injection, reach: Reach = Reach()) -> Iterat
                 engine.run(sql) if sql else engine.run(f"drop view if exists {name}")
             engine.run('drop table if exists "struck asks"; drop table if exists "taught asks"')
             engine.run('drop table if exists "fewer asks"')
-
-
-def _definition(engine: Engine, name: str) -> str:
-    rows = engine.rows(f"select sql from duckdb_views() where view_name = {sql_value(name)}")
-    return str(rows[0][0]).replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) if rows else ""
 
 
 @contextmanager
@@ -236,18 +229,23 @@ def _reached(reach: Reach) -> str:
 
 def _learn(scene: Scene, taught: Sequence[Change], reach: Reach) -> Scene:
     """The bundle that learns by the same recipe from the clone's history, as far as it was `taught` by that."""
-    recipe, history = scene.bundle.made_from["recipe"], _definition(scene.engine, "asks")
+    recipe, history = scene.bundle.made_from["recipe"], view_sql(scene.engine, "asks")
     for change in taught:
         scene.engine.run(f'create or replace table "now taught" as {_taught(scene, change, reach)}')
         scene.engine.run('drop table if exists "taught asks"; alter table "now taught" rename to "taught asks"')
         scene.engine.view("asks", 'select * from "taught asks"')
     drawn = draw(scene.engine, scene.plan, scene.record, until=recipe["until"], since=recipe["since"])
     scene.engine.run(history)
+    open_training(scene.engine, scene.record, drawn.name)
+    return replace(scene, bundle=_fitted(scene, drawn))
+
+
+def _fitted(scene: Scene, drawn: TrainingSet) -> Bundle:
+    """The scene's bundle by the same recipe from another training set, kept in the clone's record."""
     model = refit(drawn, scene.bundle.made_from["rung"], scene.plan)
     made_from = {**scene.bundle.made_from, "training": drawn.name, "recipe": drawn.recipe}
     made = replace(scene.bundle, model=model, features=drawn.expressions, made_from=made_from)
-    open_training(scene.engine, scene.record, drawn.name)
-    return replace(scene, bundle=bundles.pack(scene.record, made))
+    return bundles.pack(scene.record, made)
 
 
 def _taught(scene: Scene, change: Change, reach: Reach) -> str:
@@ -390,12 +388,10 @@ def _scores(scene: Scene, bundle: Bundle, frame: Frame, served: Sequence[Change]
 
 def _older(scene: Scene, until: str) -> Bundle:
     """A bundle by the same recipe, kept in the clone's record, that learned from what was known by `until` (UTC)."""
-    recipe, made_from = scene.bundle.made_from["recipe"], scene.bundle.made_from
-    drawn = draw(scene.engine, scene.plan, scene.record, until=until, since=recipe["since"])
-    open_training(scene.engine, scene.record, made_from["training"])
-    model, told = refit(drawn, made_from["rung"], scene.plan), {"training": drawn.name, "recipe": drawn.recipe}
-    made = replace(scene.bundle, model=model, features=drawn.expressions, made_from={**made_from, **told})
-    return bundles.pack(scene.record, made)
+    since = scene.bundle.made_from["recipe"]["since"]
+    drawn = draw(scene.engine, scene.plan, scene.record, until=until, since=since)
+    open_training(scene.engine, scene.record, scene.bundle.made_from["training"])
+    return _fitted(scene, drawn)
 
 
 def permuted(frame: Frame, order: Mapping[str, str]) -> Frame:
@@ -404,20 +400,15 @@ def permuted(frame: Frame, order: Mapping[str, str]) -> Frame:
 
 
 def _action(scene: Scene, bundle: Bundle, served: Sequence[Change]) -> str:
-    made = _by_cuts(bundle, ())
+    made = action_sql(bundle.policy)
     moved = [(n, c) for n, c in enumerate(served) if c.part == THRESHOLD]
     if moved:
-        made = f"case when __w{moved[0][0]} then {_by_cuts(bundle, [c for _, c in moved])} else {made} end"
+        other = action_sql(with_cuts(bundle.policy, [c for _, c in moved]))
+        made = f"case when __w{moved[0][0]} then {other} else {made} end"
     for n, change in enumerate(served):
         if change.part == ROUTE:
             made = f"case when __w{n} then {sql_value(str(change.to))} else {made} end"
     return made
-
-
-def _by_cuts(bundle: Bundle, moved: Sequence[Change]) -> str:
-    policy = with_cuts(bundle.policy, moved)
-    tests = " ".join(f"when score >= {cut!r} then {sql_value(action)}" for action, cut in policy.cuts)
-    return f"case {tests} else {sql_value(policy.otherwise)} end"
 
 
 def _take_outcomes(scene: Scene) -> None:
@@ -440,8 +431,7 @@ def _late_outcome(scene: Scene, change: Change, reach: Reach) -> None:
     where, names = _where(scene, change, reach), ["label", *(f"facts.{f}" for f in scene.plan.facts)]
     if change.name == "known_at" and change.to is None:
         names = ["known_at", *names]
-        gone = ", ".join(f"case when {where} then NULL else {quoted(n)} end as {quoted(n)}" for n in names)
-        made = gone
+        made = ", ".join(f"case when {where} then NULL else {quoted(n)} end as {quoted(n)}" for n in names)
     else:
         name = quoted(change.name)
         made = f"case when {where} then {_value(scene, change)} else {name} end as {name}"

@@ -44,14 +44,15 @@ def _retry(scene: Scene, change: Change, where: str) -> None:
     about = "(0.9 + hash(id || copy || 's') % 201 / 1000.0)"
     later = f"to_milliseconds(round({float(seconds) * 1000!r} * copy * {about})::BIGINT)"
     scene.engine.run(
-        f"insert into decided select * exclude (copy) replace ({_by_cuts(scene.bundle.policy)} as action) from "
+        f"insert into decided select * exclude (copy) replace ({action_sql(scene.bundle.policy)} as action) from "
         f"(select * replace (id || '-' || copy as id, asked_at + {later} as asked_at, decided_at + {later} as "
         f"decided_at, {moved} as score) from (select *, unnest(range(1, {int(times) + 1})) as copy from decided "
         f"where {where} and status = 'ok'))"
     )
 
 
-def _by_cuts(policy: Policy) -> str:
+def action_sql(policy: Policy) -> str:
+    """The policy's action for the column `score`, in SQL."""
     tests = " ".join(f"when score >= {cut!r} then {sql_value(action)}" for action, cut in policy.cuts)
     return f"case {tests} else {sql_value(policy.otherwise)} end"
 

@@ -160,3 +160,9 @@ def mean(engine: Engine, ids: Sequence[str], bundle: str = "", where: str = "", 
     )
     bad = f"coalesce({where}, false)" if where else "id in (select id from meant)"
     engine.view("decisions", f"select *, {bad} as bad from ({rows}) where {seen}")
+
+
+def view_sql(engine: Engine, name: str) -> str:
+    """The statement that makes a view again as it is now; empty if there is none of that name."""
+    rows = engine.rows(f"select sql from duckdb_views() where view_name = {sql_value(name)}")
+    return str(rows[0][0]).replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) if rows else ""

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from underhood.faults.kinds import Scene
-from underhood.plan.render import quoted, sql_value
-from underhood.tables.local import Engine
+from underhood.repair.decided import view_sql
 
 MANY, KEPT = 150_000, 50_000  # decisions from which a share is looked at, and about how many that is
 
@@ -29,26 +28,21 @@ def thinned(scene: Scene, many: int = MANY, kept: int = KEPT) -> Iterator[tuple[
         yield scene, 1
         return
     every = max(1, n // kept)
-    was = {name: _definition(engine, name) for name in ("decisions", "asks", "training")}
+    was = {name: view_sql(engine, name) for name in ("decisions", "asks", "training")}
     drawn = f"hash(key) % {every} = 0"
-    engine.run(f"create or replace table thin_decisions as select * from decisions where {drawn} or bad")
-    engine.run(
-        f"create or replace table thin_asks as select * from asks where {drawn} "
-        "or key in (select key from thin_decisions where bad)"
-    )
-    n_training = int(engine.rows("select count(*) from training")[0][0])
-    share = f" where hash(key) % {max(1, n_training // kept)} = 0" if n_training > many else ""
-    engine.run(f"create or replace table thin_training as select * from training{share}")
     try:
+        engine.run(f"create or replace table thin_decisions as select * from decisions where {drawn} or bad")
+        engine.run(
+            f"create or replace table thin_asks as select * from asks where {drawn} "
+            "or key in (select key from thin_decisions where bad)"
+        )
+        n_training = int(engine.rows("select count(*) from training")[0][0])
+        share = f" where hash(key) % {max(1, n_training // kept)} = 0" if n_training > many else ""
+        engine.run(f"create or replace table thin_training as select * from training{share}")
         for name in was:
             engine.view(name, f"select * from thin_{name}")
         yield replace(scene, kept={}), every
     finally:
         for name, sql in was.items():
             engine.run(sql)
-            engine.run(f"drop table if exists {quoted(f'thin_{name}')}")
-
-
-def _definition(engine: Engine, name: str) -> str:
-    sql = engine.rows(f"select sql from duckdb_views() where view_name = {sql_value(name)}")[0][0]
-    return str(sql).replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)
+            engine.run(f"drop table if exists thin_{name}")
