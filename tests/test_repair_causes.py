@@ -253,3 +253,16 @@ def test_a_suspect_that_nothing_undoes_leaves_the_case_open_and_is_said() -> Non
 
     assert verdict == "open"
     assert says.startswith("only 2 training rows are alike.")
+
+
+@pytest.mark.slow
+def test_a_label_that_a_patch_corrected_is_not_suspected_again(fixed_shop: Path, own: Own) -> None:
+    project = own(fixed_shop)
+    world.build_shop(project)
+    world.decide_shop(project, since="2024-03-12")
+    with world.open_shop(project) as bench:
+        assert uh.deployed(bench).made_from["changes"]
+        case = uh.open_case(bench, "All of it was wrong that day.", where="day = '2024-03-22'")
+        found = uh.diagnose_case(bench, case.number)
+
+    assert "label definition" not in kinds(found)

@@ -149,8 +149,7 @@ def training_sql(plan: Plan, changes: Sequence[Change] = ()) -> str:
             raise ProjectError(f"{change.part} is not a part of the training side", str(change))
         where = "true" if change.where is None else to_sql(settle_predicate(plan, change.where))
         if change.part == LABEL:
-            to = to_sql(typed(wrap(change.to), view_schema(plan), "label")[0])
-            sql = f"select * replace (case when {where} then {to} else label end as label) from ({sql})"
+            sql = f"select * replace ({relabelled_sql(plan, change)} as label) from ({sql})"
         elif is_redrawn(change):
             sql = f"select * from ({sql}) qualify row_number() over (partition by key order by asked_at) = 1"
         elif change.part == ROWS:
@@ -159,6 +158,13 @@ def training_sql(plan: Plan, changes: Sequence[Change] = ()) -> str:
             times = f"case when {where} then weight * {float(change.to)!r} else weight end"
             sql = f"select * replace ({times} as weight) from ({sql})"
     return sql
+
+
+def relabelled_sql(plan: Plan, change: Change) -> str:
+    """SQL of the label as a change of the label has it, over a training set or decisions."""
+    where = "true" if change.where is None else to_sql(settle_predicate(plan, change.where))
+    to = to_sql(typed(wrap(change.to), view_schema(plan), "label")[0])
+    return f"case when {where} then {to} else label end"
 
 
 def view_schema(plan: Plan) -> dict[str, str]:

@@ -17,7 +17,7 @@ from underhood.plan.render import sql_value
 from underhood.record.database import Database
 from underhood.record.objects import put
 from underhood.repair.complaint import Complaint
-from underhood.repair.decided import mean
+from underhood.repair.decided import corrected_labels, mean
 from underhood.repair.meaning import Meaning, meaning_from, meaning_json
 from underhood.tables.local import Engine
 
@@ -40,7 +40,7 @@ class Case:
 def set_scene(engine: Engine, plan: Plan, record: Path, case: Case) -> Scene:
     """The scene of a case: its decisions marked, its bundle and training set opened. Needs `lay_out`."""
     bundle = load(record, case.bundle)
-    mean(engine, case.meaning.ids, case.bundle)
+    mean(engine, case.meaning.ids, case.bundle, labels=corrected_labels(plan, bundle))
     open_training(engine, record, bundle.made_from["training"])
     n_bad = engine.rows("select count(*) from decisions where bad")[0][0]
     m = case.meaning

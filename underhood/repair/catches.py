@@ -21,7 +21,7 @@ from underhood.faults.kinds import Kind, Scene
 from underhood.ground.errors import ProjectError, RequestError
 from underhood.plan.changes import BUNDLE, CALIBRATION, INPUT, ROUTE, SOURCE, THRESHOLD
 from underhood.plan.render import quoted, sql_value
-from underhood.repair.decided import mean
+from underhood.repair.decided import corrected_labels, mean
 from underhood.repair.drill import SEVERITIES, Struck, diagnosed, struck_by
 from underhood.repair.pin import Pin, check_pin, read_pin
 from underhood.repair.promises import broken_since, contracts_of, holds_at_source, offered_rules
@@ -156,7 +156,7 @@ def quiet_scene(bench: Workbench) -> Scene:
     if not bench.n_decisions:
         raise ProjectError("nothing was decided yet", "record", "underhood decide --since … --until …")
     bundle = deployed(bench)
-    mean(bench.engine, (), bundle.name)
+    mean(bench.engine, (), bundle.name, labels=corrected_labels(bench.plan, bundle))
     open_training(bench.engine, bench.record, bundle.made_from["training"])
     return Scene(bench.engine, bench.record, bench.plan, bundle, 0)
 
@@ -236,17 +236,18 @@ def breaks_pin(struck: Struck, pin: Pin) -> bool:
 def watched_since(struck: Struck) -> datetime | None:
     """The end of the first night (UTC) on which the watch wakes somebody over the fault, of those in NIGHTS."""
     scene, right = struck.scene, _right(struck)
+    labels = corrected_labels(scene.plan, scene.bundle)
     try:
         for night in NIGHTS:
             start, end = (struck.since + timedelta(days=d) for d in (night - 1, night))
             inside = f"asked_at >= {sql_value(start)} and asked_at < {sql_value(end)}"
-            mean(scene.engine, (), scene.bundle.name, inside, f"asked_at < {sql_value(end)}")
+            mean(scene.engine, (), scene.bundle.name, inside, f"asked_at < {sql_value(end)}", labels)
             n = scene.engine.rows("select count(*) from decisions where bad and status = 'ok'")[0][0]
             alarms, _, _ = look_at(replace(scene, n_bad=int(n), told=None, kept={}))
             if any(a.cause.suspect.kind in right for a in alarms):
                 return end
     finally:
-        mean(scene.engine, struck.named, scene.bundle.name)
+        mean(scene.engine, struck.named, scene.bundle.name, labels=labels)
     return None
 
 

@@ -42,7 +42,7 @@ from underhood.plan.changes import (
 from underhood.plan.exprs import Expr, col, columns_of, substitute, typed, when, wrap
 from underhood.plan.render import quoted, sql_value, to_sql
 from underhood.repair.crowd import action_sql, strike_traffic
-from underhood.repair.decided import LAID_OUT, mean, view_sql
+from underhood.repair.decided import LAID_OUT, corrected_labels, mean, view_sql
 from underhood.run.policy import with_cuts
 
 _SERVED = (INPUT, SOURCE, FEATURE, SCORE, THRESHOLD, ROUTE, BUNDLE, UNTIL)
@@ -78,7 +78,7 @@ def strike(scene: Scene, injection: Injection, reach: Reach = Reach()) -> Iterat
             if injection.retrain:
                 struck = _learn(struck, [c for c in injection.changes if c.part == TAUGHT], reach)
             _strike_decisions(struck, injection, reach)
-            mean(engine, (), struck.bundle.name)
+            mean(engine, (), struck.bundle.name, labels=corrected_labels(struck.plan, struck.bundle))
             yield struck
         finally:
             engine.run("drop table if exists decided")

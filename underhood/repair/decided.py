@@ -10,6 +10,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from underhood.build.bundle import Bundle
+from underhood.build.trainset import relabelled_sql
+from underhood.plan.changes import LABEL, change_from
 from underhood.plan.exprs import Expr, col, digest, substitute
 from underhood.plan.joins import Plan
 from underhood.plan.render import quoted, sql_value, to_sql
@@ -145,11 +148,19 @@ def _cast(held: set[str], side: str, name: str, kind: str) -> str:
     return f"{value}::{kind} as {quoted(name)}"
 
 
-def mean(engine: Engine, ids: Sequence[str], bundle: str = "", where: str = "", seen: str = "true") -> None:
+def mean(
+    engine: Engine,
+    ids: Sequence[str],
+    bundle: str = "",
+    where: str = "",
+    seen: str = "true",
+    labels: Sequence[str] = (),
+) -> None:
     """Marks the decisions that a complaint means, and keeps to one bundle's decisions if it is named.
 
     They are named by id, or, as a whole window is, by `where`: SQL over the columns of
-    `decided`. Those for which `seen` does not hold are left out.
+    `decided`. Those for which `seen` does not hold are left out. `labels`: what the label
+    is to be, one SQL expression after the other, as `corrected_labels` gives them.
     """
     engine.texts("meant", "id", ids)
     rows = (
@@ -159,7 +170,15 @@ def mean(engine: Engine, ids: Sequence[str], bundle: str = "", where: str = "", 
         "qualify row_number() over (partition by key order by rank nulls last, id) = 1"
     )
     bad = f"coalesce({where}, false)" if where else "id in (select id from meant)"
+    for label in labels:
+        rows = f"select * replace ({label} as label) from ({rows})"
     engine.view("decisions", f"select *, {bad} as bad from ({rows}) where {seen}")
+
+
+def corrected_labels(plan: Plan, bundle: Bundle) -> tuple[str, ...]:
+    """What outcomes count as since the labels that the bundle learned from were patched: SQL over `decided`."""
+    changes = (change_from(c) for c in bundle.made_from.get("changes", ()))
+    return tuple(relabelled_sql(plan, c) for c in changes if c.part == LABEL)
 
 
 def view_sql(engine: Engine, name: str) -> str:

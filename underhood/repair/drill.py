@@ -21,7 +21,7 @@ from underhood.plan.operations import FLAG, TEXT
 from underhood.plan.render import quoted, sql_value
 from underhood.repair.causes import Diagnosis, diagnose
 from underhood.repair.clone import Reach, strike
-from underhood.repair.decided import mean
+from underhood.repair.decided import corrected_labels, mean
 from underhood.repair.meaning import Meaning
 
 SEVERITIES = ("all", "cohort", "canary")
@@ -120,7 +120,7 @@ def _struck_once(scene: Scene, kind: Kind, severity: str, seed: int, turn: int) 
     with strike(scene, injection, reach) as struck:
         turned, named, told = complained(struck, since)
         named = named if len(named) >= LEAST else ()
-        mean(struck.engine, named, struck.bundle.name)
+        mean(struck.engine, named, struck.bundle.name, labels=corrected_labels(struck.plan, struck.bundle))
         told_scene = replace(struck, n_bad=len(named), told=told, kept={})
         yield Struck(kind.name, severity, injection, reach, since, told_scene, turned, named, told)
 

@@ -24,7 +24,7 @@ from underhood.repair.bench import Ground, survey
 from underhood.repair.cases import Case, open_case, read_case, save
 from underhood.repair.causes import CERTAIN, Cause, Diagnosis, diagnosis_json, weigh
 from underhood.repair.complaint import Complaint
-from underhood.repair.decided import mean
+from underhood.repair.decided import corrected_labels, mean
 from underhood.repair.meaning import Meaning
 from underhood.repair.thinned import thinned
 from underhood.repair.workbench import Workbench, deployed, local_day, moment
@@ -123,7 +123,8 @@ def _scene(bench: Workbench, since: datetime, until: datetime) -> Scene:
     """The scene of a window: all its decisions are in question, those before it are known, later ones are not."""
     bundle = deployed(bench)
     inside = f"asked_at >= {sql_value(since)} and asked_at < {sql_value(until)}"
-    mean(bench.engine, (), bundle.name, inside, f"asked_at < {sql_value(until)}")
+    labels = corrected_labels(bench.plan, bundle)
+    mean(bench.engine, (), bundle.name, inside, f"asked_at < {sql_value(until)}", labels)
     open_training(bench.engine, bench.record, bundle.made_from["training"])
     n = bench.engine.rows("select count(*) from decisions where bad and status = 'ok'")[0][0]
     return Scene(bench.engine, bench.record, bench.plan, bundle, int(n))
