@@ -124,6 +124,7 @@ def test_every_command_is_tried_here() -> None:
     assert [path for path, command in commands() if not isinstance(command, click.Group) and path not in tried] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [" ".join(w) for w in dict.fromkeys(LOOKS)])
 def test_every_answer_is_json_when_asked_and_fits_80_columns_when_not(
     answers: dict[str, tuple[Result, Result]], words: str
@@ -230,6 +231,7 @@ def test_a_query_without_a_case_reads_what_the_deployed_bundle_learned_from(buil
     assert "7" in run(built_shop, "query", "select 1", "--case", "7").stderr
 
 
+@pytest.mark.slow
 def test_nothing_built_yet_says_to_build(tmp_path: Path) -> None:
     project = world.write_shop(tmp_path)
     asked = run(project, "query", "select * from training")
@@ -283,6 +285,7 @@ def mounted(where: Path, options: str) -> None:
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_nothing_accepted_is_lost(built_shop: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     mounted(disk, "size=6m")
@@ -335,6 +338,7 @@ def hints() -> Iterator[tuple[str, str]]:
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}", line
 
 
+@pytest.mark.slow
 def test_every_command_that_a_hint_names_exists_with_its_options() -> None:
     strange = []
     for where, line in hints():

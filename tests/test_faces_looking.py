@@ -310,7 +310,7 @@ def test_a_damaged_file_does_not_hide_the_others(run: Run, tmp_path: Path) -> No
     body = json.loads(run("look", tmp_path, "--json", code=1).stdout)
 
     assert "good" in done.output
-    assert "odd.parquet" in done.output
+    assert "odd.parquet" in done.output.replace("\n", "")  # a long path goes on in the next line
     assert [t["table"] for t in body["tables"]] == ["good"]
     assert "odd.parquet" in (tmp_path / "page.html").read_text()
     assert "odd.parquet" in body["errors"][0]["where"]

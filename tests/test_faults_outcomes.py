@@ -68,6 +68,7 @@ def cohort(suspect: Suspect) -> Expr | None:
     return rest[0] if rest else None
 
 
+@pytest.mark.slow
 def test_a_sound_shop_has_no_suspect_whoever_complains(scene: Scene) -> None:
     for turn in range(12):
         rows = scene.engine.rows(f"select id from decisions order by hash(id || '{turn}') limit 5")
@@ -147,6 +148,7 @@ def test_a_wrong_curve_after_the_model_is_named_with_its_slope_and_intercept_and
         assert (trial.action == sound["action"]).all()
 
 
+@pytest.mark.slow
 def test_outcomes_that_stop_coming_are_told_from_those_that_come_for_some_actions_only(scene: Scene) -> None:
     with struck(scene, *inject_delay()) as made:
         (delay,) = found(made)
@@ -156,6 +158,7 @@ def test_outcomes_that_stop_coming_are_told_from_those_that_come_for_some_action
         assert (loop.kind, loop.parameters["action"]) == ("feedback loop", "quiet")
 
 
+@pytest.mark.slow
 def test_of_one_answer_that_alone_is_known_nothing_is_said_about_how_often_it_happens(scene: Scene) -> None:
     with struck(scene, *inject_delay(True)) as made:
         (delay,) = found(made)

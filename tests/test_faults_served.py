@@ -75,6 +75,7 @@ def test_a_sound_record_contradicts_itself_nowhere(scene: Scene) -> None:
     mean(scene.engine, (), scene.bundle.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.05])
 def test_an_older_bundle_is_named_with_when_it_had_learned(scene: Scene, share: float) -> None:
     found = ruled(scene, Change(UNTIL, "bundle", "2024-02-10"), reach=Reach(SINCE, share=share))
@@ -98,6 +99,7 @@ def test_one_constant_for_every_score_is_the_default_path_and_no_other_model(sce
         assert "row.depot = 'OAK'" in shown(suspect.where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.05])
 def test_two_features_exchanged_on_their_way_to_the_model_are_both_named(scene: Scene, share: float) -> None:
     found = ruled(scene, *inject_order({"km": "kg", "kg": "km"}), reach=Reach(SINCE, share=share))
@@ -164,6 +166,7 @@ def test_a_moved_cut_is_told_with_its_new_place(scene: Scene, cut: float) -> Non
     assert "the cut was moved" in found[MISROUTING.name].says
 
 
+@pytest.mark.slow
 def test_a_moved_cut_of_one_cohort_is_told_for_that_cohort(scene: Scene) -> None:
     suspect = only(
         ruled(scene, Change(THRESHOLD, "call", 0.9, OAK), reach=Reach(datetime(2024, 3, 9))), WRONG_THRESHOLD
@@ -182,6 +185,7 @@ def test_a_rule_that_gives_one_action_whatever_the_score_is_told_with_its_predic
     assert "it is a rule" in found[WRONG_THRESHOLD.name].says
 
 
+@pytest.mark.slow
 def test_a_rule_over_a_number_is_told_by_where_the_number_begins(scene: Scene) -> None:
     suspect = only(ruled(scene, *inject_route("text", col("row.km") >= 12)), MISROUTING)
     said = holds(scene, suspect.where) > 0

@@ -82,6 +82,7 @@ def reads(where: Expr | None) -> str:
     return "" if where is None else shown(where)
 
 
+@pytest.mark.slow
 def test_a_sound_training_set_contradicts_nothing_and_nobody_is_suspected(scene: Scene) -> None:
     for where in ("true", "action = 'call'", "\"row.depot\" = 'OAK'"):
         clone = complained(scene, where)
@@ -110,6 +111,7 @@ def test_labels_turned_round_in_history_too_are_found_by_what_became_of_later_de
         assert is_restored(scene, clone, suspect)
 
 
+@pytest.mark.slow
 def test_an_outcome_taken_for_another_when_taught_is_a_definition_and_no_flip(scene: Scene) -> None:
     long = col("facts.returned")
     with struck(scene, DEFINITION.name, *inject_taught_definition(long, True)) as clone:
@@ -168,6 +170,7 @@ def test_where_a_gap_harms_others_only_rows_to_learn_from_can_undo_it(scene: Sce
         assert [c.part for c in suspect.undo] == ["training until"]
 
 
+@pytest.mark.slow
 def test_rows_left_out_by_their_label_are_found_with_the_share_kept(scene: Scene) -> None:
     with struck(scene, SAMPLING.name, *inject_sampling(0.2, ~col("label"))) as clone:
         suspect = only(clone, SAMPLING)
@@ -184,6 +187,7 @@ def test_a_training_set_that_is_an_even_sample_of_history_is_no_fault(scene: Sce
         assert GAP.suspect(clone).suspects == ()
 
 
+@pytest.mark.slow
 def test_rows_that_stand_in_training_more_than_once_are_found_with_how_often(scene: Scene) -> None:
     with struck(scene, REPEATS.name, *inject_repeats(4, OAK & col("label")), cohort=OAK) as clone:
         suspect = only(clone, REPEATS)
@@ -225,6 +229,7 @@ def test_what_a_patch_changed_in_training_contradicts_nothing(scene: Scene) -> N
         assert (seen.missing, seen.relabelled) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_column_overwritten_after_the_outcome_is_leakage_and_the_undo_draws_it_as_known_then(scene: Scene) -> None:
     leak = when(col("label"), col("row.kg") + 9, col("row.kg"))
     with struck(scene, LEAKAGE.name, *inject_leak("kg", leak)) as clone:

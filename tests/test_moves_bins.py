@@ -40,6 +40,7 @@ def named(engine, name, values):
     return described(engine, name)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.lists(finite, min_size=1, max_size=60), st.lists(finite, min_size=1, max_size=60))
 def test_the_engine_counts_as_numpy_does_to_the_last_bit(one, other):

@@ -70,6 +70,7 @@ def only(comparison):
 # --- silence ---
 
 
+@pytest.mark.slow
 def test_identical_tables_have_no_moves(engine):
     comparison = compared(engine, seeds=(1, 1))
 
@@ -78,6 +79,7 @@ def test_identical_tables_have_no_moves(engine):
     assert comparison.findings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [200, 20_000])
 def test_two_draws_of_one_population_are_silent(engine, n):
     assert told(compared(engine, n=n, seeds=(3, 4))) == []
@@ -134,6 +136,7 @@ def test_a_factor_is_named_with_its_unit(engine):
     assert "× 100" in move.says or "multiplied by 100" in move.says
 
 
+@pytest.mark.slow
 def test_a_shift_is_estimated(engine):
     def warmer(columns, random):
         columns["warmth"] += 4.0
@@ -296,6 +299,7 @@ def test_codes_in_another_format_are_told_with_an_example(engine):
 # --- cohorts and columns together ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [12.0, 0.01, 1.8])
 def test_a_factor_of_one_cohort_names_the_cohort(engine, factor):
     def monthly(columns, random):
@@ -502,6 +506,7 @@ def test_a_predicate_parts_a_table(engine):
     assert comparison.other_rows == int((columns["partner"] == "east").sum())
 
 
+@pytest.mark.slow
 def test_every_query_and_predicate_of_a_move_runs(engine):
     def much(columns, random):
         columns["price"] *= 100
@@ -560,6 +565,7 @@ def test_the_published_hate_crime_table_is_the_odd_one(engine):
     assert "Hawaii" in zeros.where
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_first_weather_version_has_a_turned_clock(engine):
     found = findings_of(
@@ -581,6 +587,7 @@ def test_labels_that_end_with_a_full_stop_are_variants(engine):
     assert found[0].rows == 16_281
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_class_that_vanished_against_its_source_is_found(engine):
     found = findings_of(engine, "oulad/studentInfo.parquet", "oulad/studentInfo_survivors_only.parquet")
@@ -590,11 +597,13 @@ def test_a_class_that_vanished_against_its_source_is_found(engine):
     assert gone[("final_result",)].table == "studentInfo_survivors_only"
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_logging_policy_with_one_propensity_is_no_sentinel(engine):
     assert findings_of(engine, "open_bandit_men/random.parquet", "open_bandit_men/bts.parquet") == []
 
 
+@pytest.mark.slow
 @needs_data
 def test_of_three_versions_the_finished_one_is_trusted(engine):
     folder = "nycflights13_weather_versions/"

@@ -229,6 +229,7 @@ def test_the_questions_are_those_of_the_rows_that_are_kept(tmp_path: Path) -> No
         assert [r[0] for r in engine.rows("select __row from asks order by 1")] == [1, 3]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3)), st.one_of(st.none(), st.integers(-3, 3))), max_size=12),

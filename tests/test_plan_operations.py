@@ -105,6 +105,7 @@ def test_the_text_of_a_chain_of_operations_grows_as_the_chain_does(target: str) 
     assert lengths[2] - lengths[1] < 2.2 * (lengths[1] - lengths[0])
 
 
+@pytest.mark.slow
 def test_a_chain_of_sixty_operations_has_the_same_values_in_both_renderings(engine: Engine) -> None:
     rows = [{"x": 0.1 * n - 5, "y": 3.0 if n % 7 else None} for n in range(100)]
 
@@ -136,6 +137,7 @@ def test_an_index_that_is_no_whole_number_is_refused() -> None:
 # --- any tree on any row ---
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True, database=None)
 @given(st.integers(0, 2**32))
 def test_any_expressions_on_any_rows_have_the_same_values_in_both_renderings(engine: Engine, seed: int) -> None:

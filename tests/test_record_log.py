@@ -197,6 +197,7 @@ def test_a_flipped_bit_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     assert [error.where for error in bad] == [str(hot)]
 
 
+@pytest.mark.slow
 def test_a_forked_child_writes_a_file_of_its_own(tmp_path: Path) -> None:
     script = f"""
 from tests.test_record_log import *

@@ -125,6 +125,7 @@ def test_a_file_that_is_written_or_to_be_kept_open_is_not_sealed(tmp_path: Path)
     assert table(tmp_path, "decision").num_rows == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["replace", "unlink", "fsync"])
 def test_a_seal_killed_at_any_step_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str

@@ -111,6 +111,7 @@ def hundredfold(model: Any) -> pd.DataFrame:
     return decided(rows, model)
 
 
+@pytest.mark.slow
 def test_a_unit_fault_in_one_column_is_named_with_factor_cohort_and_onset(
     hundredfold: pd.DataFrame, model: Any, taught: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_unit_fault_in_one_column_is_named_with_factor_cohort_and_onset(
     assert abs(datetime.fromisoformat(best.since) - (FIRST + timedelta(minutes=13 * HALF))) < timedelta(hours=2)
 
 
+@pytest.mark.slow
 def test_the_scores_of_another_model_are_seen_and_undone(model: Any, tmp_path: Path) -> None:
     rows, other = loans(N, 2), fitted(loans(400, 9))
     log = pd.concat([decided(rows[:HALF], model), decided(rows[HALF:], other)])
@@ -141,6 +143,7 @@ def test_the_scores_of_another_model_are_seen_and_undone(model: Any, tmp_path: P
     assert found.causes[0].trial is not None
 
 
+@pytest.mark.slow
 def test_a_value_that_was_logged_right_and_read_in_another_unit_is_named(model: Any, tmp_path: Path) -> None:
     rows = loans(N, 2)
     read = rows.copy()
@@ -161,6 +164,7 @@ def test_a_value_that_was_logged_right_and_read_in_another_unit_is_named(model: 
     )
 
 
+@pytest.mark.slow
 def test_a_cut_that_was_moved_is_seen_though_nobody_said_what_it_was(model: Any, tmp_path: Path) -> None:
     rows = loans(N, 2)
     log = pd.concat([decided(rows[:HALF], model), decided(rows[HALF:], model, decline=0.6)])
@@ -173,6 +177,7 @@ def test_a_cut_that_was_moved_is_seen_though_nobody_said_what_it_was(model: Any,
     assert "0.6" in found.causes[0].suspect.says
 
 
+@pytest.mark.slow
 def test_where_nothing_is_broken_nothing_is_blamed(
     sound: pd.DataFrame, model: Any, taught: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -208,6 +213,7 @@ def test_a_unit_fault_is_named_from_the_log_and_the_scorer_alone(
     assert (best.kind, best.parameters["columns"], best.parameters["factor"]) == ("unit change", ["income"], 100)
 
 
+@pytest.mark.slow
 def test_without_raw_inputs_nobody_says_that_history_gives_the_same(
     sound: pd.DataFrame, model: Any, tmp_path: Path
 ) -> None:
@@ -222,6 +228,7 @@ def test_without_raw_inputs_nobody_says_that_history_gives_the_same(
     assert [text for text in says.values() if "history gives" in text or "has its decision" in text] == []
 
 
+@pytest.mark.slow
 def test_what_the_raw_inputs_lack_is_not_called_compared(sound: pd.DataFrame, model: Any, tmp_path: Path) -> None:
     made = adopt_system(sound, tmp_path, name="desk", roles=ROLES, scorer=model, inputs=loans(N, 2)[["loan", "age"]])
 
@@ -240,6 +247,7 @@ LACKS: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", LACKS)
 def test_a_log_without_a_field_is_adopted_and_diagnosed_and_says_so(
     sound: pd.DataFrame, model: Any, tmp_path: Path, field: str
@@ -267,6 +275,7 @@ def test_actions_without_a_score_are_not_priced(sound: pd.DataFrame, tmp_path: P
         assert set(bench.system.goal.costs.of.values()) == {(0.0, 0.0)}
 
 
+@pytest.mark.slow
 def test_a_log_of_nothing_but_keys_and_inputs_is_adopted(sound: pd.DataFrame, tmp_path: Path) -> None:
     made = adopt_system(sound[["loan", *READS]], tmp_path, name="desk")
 
@@ -286,6 +295,7 @@ def test_a_log_of_nothing_but_keys_and_inputs_is_adopted(sound: pd.DataFrame, tm
     assert "cannot be seen" in found.says
 
 
+@pytest.mark.slow
 def test_without_a_scorer_no_undo_is_claimed_that_needs_one(hundredfold: pd.DataFrame, tmp_path: Path) -> None:
     raw = loans(N, 2)[["loan", *READS]]
     adopt_system(hundredfold, tmp_path, name="desk", roles=ROLES, inputs=raw)
@@ -303,6 +313,7 @@ def test_without_a_scorer_no_undo_is_claimed_that_needs_one(hundredfold: pd.Data
     assert [f.title for f in fixes if "income" in f.title] == []
 
 
+@pytest.mark.slow
 def test_what_each_missing_field_costs_is_told(sound: pd.DataFrame, tmp_path: Path) -> None:
     sound.to_csv(tmp_path / "log.csv", index=False)
 
@@ -340,6 +351,7 @@ def test_a_name_alone_makes_no_score(sound: pd.DataFrame, tmp_path: Path) -> Non
     assert "score_" in dict(made.there)["inputs"] or "score" in dict(made.there)["inputs"]
 
 
+@pytest.mark.slow
 def test_a_text_outcome_needs_the_value_that_means_yes(sound: pd.DataFrame, tmp_path: Path) -> None:
     told = sound.assign(status=np.where(sound.defaulted, "default", "repaid")).drop(columns="defaulted")
     with pytest.raises(ProjectError, match="is neither a flag nor 0 and 1") as error:
@@ -440,6 +452,7 @@ def test_a_scorer_that_is_not_the_one_that_decided_is_not_used(sound: pd.DataFra
     assert made.missing["scorer"].startswith("the scorer given is not what decided: it gives ")
 
 
+@pytest.mark.slow
 def test_each_version_has_its_own_bundle_and_the_scorer_goes_to_the_one_it_reproduces(
     model: Any, tmp_path: Path
 ) -> None:
@@ -457,6 +470,7 @@ def test_each_version_has_its_own_bundle_and_the_scorer_goes_to_the_one_it_repro
     assert "wrong model" not in blind(new)
 
 
+@pytest.mark.slow
 def test_an_object_is_called_here_and_never_stored(sound: pd.DataFrame, model: Any, tmp_path: Path) -> None:
     made = adopt_system(sound, tmp_path, name="desk", roles=ROLES, scorer=model)
     with open_adopted(tmp_path, model) as bench:
@@ -474,6 +488,7 @@ def test_an_object_is_called_here_and_never_stored(sound: pd.DataFrame, model: A
     assert said.strip() == COULD_NOT + "the scorer is an object of another Python process"
 
 
+@pytest.mark.slow
 def test_a_scorer_of_a_module_beside_the_project_is_found_by_every_command(
     sound: pd.DataFrame, taught: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -536,6 +551,7 @@ def by_model(model: Any) -> Callable[[list[dict[str, Any]]], tuple[int, bytes]]:
     return answer
 
 
+@pytest.mark.slow
 def test_an_endpoint_scores_in_batches_and_a_dead_one_is_said(sound: pd.DataFrame, model: Any, tmp_path: Path) -> None:
     with served(by_model(model)) as url:
         made = adopt_system(sound, tmp_path, name="desk", roles=ROLES, scorer=url)

@@ -103,6 +103,7 @@ DECISION_SIDE: dict[str, list[Change]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECISION_SIDE)
 def test_the_bench_does_to_columns_what_decide_does_to_a_row(opened: Any, name: str) -> None:
     bench, scene, ground = opened
@@ -144,6 +145,7 @@ TRAINING_SIDE: dict[str, list[Change]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING_SIDE)
 def test_the_bench_learns_what_a_build_with_the_patch_learns(opened: Any, name: str) -> None:
     bench, scene, ground = opened
@@ -159,6 +161,7 @@ def test_the_bench_learns_what_a_build_with_the_patch_learns(opened: Any, name: 
     assert trial.changed > 0
 
 
+@pytest.mark.slow
 def test_a_feature_left_out_is_still_computed_and_recorded(opened: Any) -> None:
     bench, scene, _ = opened
     recipe = scene.bundle.made_from["recipe"]
@@ -180,6 +183,7 @@ def test_a_feature_that_does_not_exist_cannot_be_left_out(opened: Any) -> None:
     assert "ice" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_learning_until_a_later_moment_decides_only_what_was_asked_from_then_on(opened: Any) -> None:
     bench, scene, ground = opened
     then = "2024-03-22T00:00:00.000000"
@@ -194,6 +198,7 @@ def test_learning_until_a_later_moment_decides_only_what_was_asked_from_then_on(
     assert list(trial.action[~late]) == list(ground.action[~late])
 
 
+@pytest.mark.slow
 def test_another_bundle_decides_by_its_own_cuts_and_features(right_built: Path, tmp_path: Path) -> None:
     project = world.copy_shop(right_built, tmp_path / "own")
     text = project.read_text().replace("call=0.30", "call=0.12")

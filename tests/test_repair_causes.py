@@ -71,6 +71,7 @@ def test_a_diagnosis_is_the_same_when_it_is_made_again(case_shop: Path, found: D
     assert kept == json.loads(json.dumps(diagnosis_json(found)))
 
 
+@pytest.mark.slow
 def test_a_correctly_written_label_is_never_blamed(right_bench: Workbench) -> None:
     complaint = parse_email(world.EVENT_MAIL.replace("quiet about parcel {parcel} from {depot}", "quiet").encode())
     with pytest.raises(ComplaintError, match="no decision fits"):
@@ -91,6 +92,7 @@ def served_faults(project: Path) -> dict[str, tuple[Change, ...]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wrong model", "wrong threshold", "skew", "missing feed"])
 def test_a_fault_of_the_serving_side_is_the_top_suspect(kind: str, right_built: Path, own: Own) -> None:
     project = own(right_built)
@@ -108,6 +110,7 @@ def test_a_fault_of_the_serving_side_is_the_top_suspect(kind: str, right_built: 
         assert "'call' was not given at 0.9" in str(found.causes[0].suspect.parameters["implied"])
 
 
+@pytest.mark.slow
 def test_a_label_that_was_made_to_mistake_one_outcome_is_the_top_suspect(tmp_path: Path) -> None:
     label = world.mistaken(world.RIGHT, inject_definition("late", col("facts.returned")))
     project = world.write_shop(tmp_path, label)
@@ -119,6 +122,7 @@ def test_a_label_that_was_made_to_mistake_one_outcome_is_the_top_suspect(tmp_pat
     assert found.causes[0].suspect.parameters["outcome"] == "facts.returned"
 
 
+@pytest.mark.slow
 def test_a_cohort_that_training_never_saw_is_the_top_suspect(right_built: Path, own: Own) -> None:
     project = own(right_built)
     world.build_shop(project, since="2024-02-01", changes=inject_gap(col("row.ice") > 4))
@@ -200,6 +204,7 @@ def test_every_kind_of_fault_in_the_catalogue_can_be_drilled() -> None:
     assert {k.name for k in KINDS if k.propose is None} - here == {"stale feature"}
 
 
+@pytest.mark.slow
 def test_bad_luck_is_called_so_and_the_neighbourhood_is_calibrated(right_bench: Workbench) -> None:
     lucky = Complaint("On 10 March parcel 44160 from OAK was 38 minutes late, and you had kept quiet.")
     found = diagnosed(right_bench, lucky)
@@ -210,6 +215,7 @@ def test_bad_luck_is_called_so_and_the_neighbourhood_is_calibrated(right_bench: 
     assert found.neighbourhood.n >= 200
 
 
+@pytest.mark.slow
 def test_a_feed_that_stopped_and_harmed_nobody_is_told_so(right_bench: Workbench) -> None:
     found = diagnosed(right_bench, parse_email(world.STOPPED_MAIL.encode()))
 

@@ -94,6 +94,7 @@ def test_a_contract_is_silent_over_a_fault_that_it_says_nothing_about(scene, rul
         assert broken_since(struck, rules.own) == {}
 
 
+@pytest.mark.slow
 def test_decide_flags_a_level_that_training_never_saw(drilled, scene):
     with struck_by(scene, ELSEWHERE, "all") as struck:
         first = drilled.engine.rows("select min(asked_at) from decided where \"row.district\" = 'Moon'")[0][0]

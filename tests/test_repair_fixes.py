@@ -120,6 +120,7 @@ def test_no_fix_is_offered_twice(opened: Any) -> None:
     assert made[0].mends
 
 
+@pytest.mark.slow
 def test_the_best_cut_is_the_best_of_all_that_could_be_tried(opened: Any) -> None:
     _, scene, ground = opened
     saved, where = best_cuts(scene, ground, ["desk"])["desk"]
@@ -332,6 +333,7 @@ def apply_by_hand(bench: Workbench, changes: list[Change]) -> Any:
     return uh.apply_fix(bench, None, 1, owner="parcel desk", expires="2024-06-30")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", EVERY_SIZE)
 def test_a_fix_of_every_size_becomes_a_patch_that_acts(case_shop: Path, own: Own, size: str) -> None:
     project = own(case_shop)
@@ -380,6 +382,7 @@ def test_a_patch_that_cannot_act_on_the_bundle_is_refused_before_it_is_kept(case
 # --- going back ---
 
 
+@pytest.mark.slow
 def test_a_rollback_brings_the_bundle_before_back_and_can_itself_be_undone(built_shop: Path, own: Own) -> None:
     project = own(built_shop)
     with world.open_shop(project) as bench:
@@ -399,6 +402,7 @@ def test_what_was_never_built_cannot_be_deployed(built_shop: Path, own: Own) -> 
             deploy_bundle(bench)
 
 
+@pytest.mark.slow
 def test_a_bundle_that_needs_what_the_system_no_longer_has_is_not_deployed(built_shop: Path, own: Own) -> None:
     project = own(built_shop)
     text = project.read_text()

@@ -238,6 +238,7 @@ def test_a_patch_that_is_in_force_is_not_told_as_expired(shop: Path, own: Own) -
     assert "expired" not in run(project, "status").stdout
 
 
+@pytest.mark.slow
 def test_pytest_names_a_patch_that_has_expired_beside_the_pins(fixed_shop: Path, own: Own) -> None:
     project = own(fixed_shop)
     write_patch(project.parent / ".underhood", patch())

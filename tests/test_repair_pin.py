@@ -73,6 +73,7 @@ def test_a_file_that_is_no_pin_is_named(tmp_path: Path, text: str) -> None:
     assert caught.value.where == str(path)
 
 
+@pytest.mark.slow
 def test_pytest_fails_a_broken_pin_with_its_words_and_no_traceback(fixed_shop: Path) -> None:
     code, out = pytest_in(fixed_shop.parent)
 
@@ -84,6 +85,7 @@ def test_pytest_fails_a_broken_pin_with_its_words_and_no_traceback(fixed_shop: P
     assert "1 failed" in out
 
 
+@pytest.mark.slow
 def test_pytest_passes_a_pin_that_holds_and_names_a_file_that_is_no_pin(rebuilt_shop: Path, tmp_path: Path) -> None:
     path = write_pin(tmp_path, read_pin(rebuilt_shop.parent / "pins" / "case-1.pin.json"))
     path.with_name("broken.pin.json").write_text("{}")
@@ -95,6 +97,7 @@ def test_pytest_passes_a_pin_that_holds_and_names_a_file_that_is_no_pin(rebuilt_
     assert "Traceback" not in out
 
 
+@pytest.mark.slow
 def test_pytest_finds_no_project_and_says_so(rebuilt_shop: Path, tmp_path: Path) -> None:
     write_pin(tmp_path, read_pin(rebuilt_shop.parent / "pins" / "case-1.pin.json"))
     code, out = pytest_in(tmp_path)

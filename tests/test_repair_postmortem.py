@@ -81,6 +81,7 @@ def drilled(right_built: Path, own: Own, changes: list[Change]) -> Any:
     return world.open_shop(project)
 
 
+@pytest.mark.slow
 def test_a_value_that_training_never_held_would_have_broken_a_contract(right_built: Path, own: Own) -> None:
     with drilled(right_built, own, [Change(INPUT, "km", col("row.km") * 1000.0)]) as bench:
         assert bench.n_decisions

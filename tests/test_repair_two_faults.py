@@ -50,6 +50,7 @@ def turned(scene: Scene, told: str, where: str = "true", limit: int = 4) -> list
     return [i for (i,) in rows]
 
 
+@pytest.mark.slow
 def test_two_faults_in_two_cohorts_are_both_named_with_their_shares(right_bench: Workbench) -> None:
     faults = (Change(INPUT, "jam", col("row.jam") * 0.1, OAK), Change(INPUT, "km", col("row.km") * 0.1, MILL))
     with struck(right_bench, *faults) as scene:
@@ -65,6 +66,7 @@ def test_two_faults_in_two_cohorts_are_both_named_with_their_shares(right_bench:
     assert found.together.repaired + found.together.turned >= found.together.n_bad == 8
 
 
+@pytest.mark.slow
 def test_faults_that_only_both_undone_repair_share_it_evenly(right_bench: Workbench) -> None:
     faults = (Change(INPUT, "jam", col("row.jam") * 0.1), Change(INPUT, "km", col("row.km") * 0.1))
     with struck(right_bench, *faults) as scene:
@@ -81,6 +83,7 @@ def test_faults_that_only_both_undone_repair_share_it_evenly(right_bench: Workbe
     assert found.together.turned == 5 > max(alone)
 
 
+@pytest.mark.slow
 def test_a_wrong_threshold_is_not_undone_by_mending_an_input(right_bench: Workbench) -> None:
     with struck(right_bench, Change(THRESHOLD, "call", 0.97), Change(SOURCE, "kg", col("row.kg") * 0.98)) as scene:
         ids = turned(scene, "text")
@@ -90,6 +93,7 @@ def test_a_wrong_threshold_is_not_undone_by_mending_an_input(right_bench: Workbe
     assert all(c.trial.turned == 0 for c in found.causes[1:] if c.trial and c.suspect.part.startswith("input"))
 
 
+@pytest.mark.slow
 def test_a_second_fault_that_turned_none_of_these_is_told_beside_the_cause(right_bench: Workbench) -> None:
     faults = (Change(INPUT, "km", col("row.km") * 0.1), Change(INPUT, "wind", col("row.wind") * 3.6))
     with struck(right_bench, *faults) as scene:

@@ -32,6 +32,7 @@ def watched_in(project: Path, until: str, days: int = 1) -> Watched:
         return watch(bench, until=until, days=days, quiet=2)
 
 
+@pytest.mark.slow
 def test_a_value_served_ten_times_too_large_opens_a_case_with_cohort_cause_and_cost(jammed: Path) -> None:
     seen = watched_in(jammed, "2024-03-20")
 
@@ -48,6 +49,7 @@ def test_a_value_served_ten_times_too_large_opens_a_case_with_cohort_cause_and_c
         assert case.meaning.ids
 
 
+@pytest.mark.slow
 def test_the_same_fault_on_another_night_adds_a_line_to_its_case(jammed: Path) -> None:
     first, second = watched_in(jammed, "2024-03-20"), watched_in(jammed, "2024-03-21", days=2)
 
@@ -57,6 +59,7 @@ def test_the_same_fault_on_another_night_adds_a_line_to_its_case(jammed: Path) -
         assert len(read_case(bench.database, first.alarms[0].case).complaint.text.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_sound_days_wake_nobody(right_bench: world.Workbench) -> None:
     before = len(right_bench.database.cases())
     nights = [watch(right_bench, until=f"2024-03-{day}") for day in (11, 14, 17, 25, 30)]
@@ -65,6 +68,7 @@ def test_sound_days_wake_nobody(right_bench: world.Workbench) -> None:
     assert len(right_bench.database.cases()) == before
 
 
+@pytest.mark.slow
 def test_a_feed_that_stopped_and_harmed_nobody_is_noticed_but_wakes_nobody(right_bench: world.Workbench) -> None:
     seen = watch(right_bench, until="2024-03-28")
 
@@ -72,6 +76,7 @@ def test_a_feed_that_stopped_and_harmed_nobody_is_noticed_but_wakes_nobody(right
     assert "missing feed" in [a.cause.suspect.kind for a in seen.noticed]
 
 
+@pytest.mark.slow
 def test_an_alarm_says_how_often_the_same_look_cried_wolf_before(right_built: Path, own: Own) -> None:
     project = own(right_built)
     world.drill(project, (*inject_threshold("call", 0.99), *inject_threshold("text", 0.985)))

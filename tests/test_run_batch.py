@@ -81,6 +81,7 @@ def test_a_span_without_a_question_is_told_with_the_days_that_have_some(bench: W
         uh.decide_history(bench, since="2030-01-01", until="2030-02-01")
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_decisions_and_a_second_run_completes_them(
     built_shop: Path, shop: Path, own: Callable[[Path], Path]
 ) -> None:

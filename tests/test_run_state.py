@@ -164,6 +164,7 @@ def test_of_rows_that_cannot_all_be_kept_none_is(tmp_path: Path) -> None:
             assert state.row({"shop": "a"}, at(10))["n"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_request_is_completed_and_decided_as_in_history(tmp_path: Path) -> None:
     with world.open_shop(world.write_shop(tmp_path)) as bench:
         from underhood.repair import workbench
@@ -240,6 +241,7 @@ def unlike_history(bench: Any, past: Path, most: int = 300, where: str = "true")
     return changed, wrong
 
 
+@pytest.mark.slow
 def test_a_raw_request_is_cleaned_and_derived_as_in_history(tmp_path: Path) -> None:
     with world.open_shop(messy_shop(tmp_path)) as bench:
         with Events(tmp_path / "past.sqlite", bench.plan) as events:

@@ -364,6 +364,7 @@ def test_tables_with_next_to_nothing_in_them_are_survived(columns):
     findings(columns)
 
 
+@pytest.mark.slow
 def test_sklearns_tables_have_at_most_one_serious_finding_each():
     datasets = pytest.importorskip("sklearn.datasets")
     for load in (datasets.load_iris, datasets.load_wine, datasets.load_breast_cancer, datasets.load_diabetes):

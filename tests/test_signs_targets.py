@@ -145,7 +145,13 @@ def test_a_leak_beside_the_label_is_found_through_the_join(engine: Engine) -> No
 
 
 @pytest.mark.parametrize(
-    "load", [datasets.load_breast_cancer, datasets.load_iris, datasets.load_wine, datasets.load_digits]
+    "load",
+    [
+        datasets.load_breast_cancer,
+        datasets.load_iris,
+        datasets.load_wine,
+        pytest.param(datasets.load_digits, marks=pytest.mark.slow),
+    ],
 )
 def test_honest_data_raise_no_leak(engine: Engine, load: object) -> None:
     bunch = load(as_frame=True)  # type: ignore[operator]

@@ -210,6 +210,7 @@ def test_no_bytes_whatever_break_it(tmp_path_factory: pytest.TempPathFactory, co
         assert profile_table(engine, found).rows == found.rows
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(

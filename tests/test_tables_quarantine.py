@@ -182,6 +182,7 @@ def test_an_empty_table_and_an_empty_contract_are_answered() -> None:
 VALUES = st.lists(st.tuples(st.integers(-3, 3) | st.none(), st.sampled_from(["x", "y", "", None])), max_size=20)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(VALUES)
 def test_accepted_and_set_aside_rows_are_together_all_rows(rows: list[tuple[int | None, str | None]]) -> None:
