@@ -23,6 +23,9 @@ from sklearn.preprocessing import StandardScaler
 
 from underhood.build.bundle import load
 from underhood.faces.cli import main
+from underhood.faults import KINDS
+from underhood.faults.kinds import NEEDS
+from underhood.faults.unlogged import UNLOGGED
 from underhood.ground.errors import NotCapturedError, ProjectError
 from underhood.plan.exprs import columns_of
 from underhood.repair import workbench as uh
@@ -683,3 +686,9 @@ def test_the_project_of_an_adopted_system_is_an_ordinary_one(sound: pd.DataFrame
         assert bench.system.goal.about == "lend to those who repay"
         assert bench.system.policy.cuts == (("decline", 0.35), ("review", 0.2))
         assert bench.n_decisions == N
+
+
+def test_every_kind_says_which_parts_of_the_record_it_needs_by_names_that_there_are():
+    assert {n for k in (UNLOGGED, *KINDS) for n in k.needs} <= set(NEEDS)
+    assert not next(k for k in KINDS if k.name == "fan-out").needs
+    assert "outcome moment" in next(k for k in KINDS if k.name == "label delay").needs

@@ -78,4 +78,5 @@ WRONG_CALIBRATION = Kind(
     suspect_calibration,
     undo_calibration,
     propose_calibration,
+    needs=("inputs", "score", "outcome"),
 )

@@ -252,7 +252,14 @@ def suspect_feedback(scene: Scene) -> Ruling:
 
 
 LABEL_DELAY = Kind(
-    "label delay", "outcomes do not become known any more", 2, inject_delay, suspect_delay, fix_blind, propose_delay
+    "label delay",
+    "outcomes do not become known any more",
+    2,
+    inject_delay,
+    suspect_delay,
+    fix_blind,
+    propose_delay,
+    needs=("inputs", "outcome", "outcome moment"),
 )
 FEEDBACK = Kind(
     "feedback loop",
@@ -262,4 +269,5 @@ FEEDBACK = Kind(
     suspect_feedback,
     fix_blind,
     propose_feedback,
+    needs=("inputs", "score", "outcome"),
 )

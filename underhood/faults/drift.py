@@ -303,6 +303,7 @@ PRIOR = Kind(
     suspect_prior,
     undo_calibration,
     propose_prior,
+    needs=("inputs", "score", "outcome"),
 )
 CONCEPT = Kind(
     "concept drift",
@@ -312,7 +313,15 @@ CONCEPT = Kind(
     suspect_concept,
     undo_calibration,
     propose_concept,
+    needs=("inputs", "score", "outcome"),
 )
 REAL_EVENT = Kind(
-    "real event", "the world changed for a while", 5, inject_event, suspect_event, lambda: (), propose_event
+    "real event",
+    "the world changed for a while",
+    5,
+    inject_event,
+    suspect_event,
+    lambda: (),
+    propose_event,
+    needs=("inputs", "score", "outcome"),
 )

@@ -129,4 +129,5 @@ ENVELOPE = Kind(
     suspect_envelope,
     undo_envelope,
     propose_envelope,
+    needs=("inputs", "training table"),
 )

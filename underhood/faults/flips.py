@@ -126,4 +126,13 @@ def _against_facts(scene: Scene) -> Suspect | None:
     )
 
 
-FLIP = Kind("label flip", "labels are the wrong way round", 2, inject_flip, suspect_flip, undo_flip, propose_flip)
+FLIP = Kind(
+    "label flip",
+    "labels are the wrong way round",
+    2,
+    inject_flip,
+    suspect_flip,
+    undo_flip,
+    propose_flip,
+    needs=("inputs", "outcome", "training table"),
+)

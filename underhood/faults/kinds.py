@@ -96,6 +96,11 @@ class Injection:
     expects: tuple[str, ...] = ()
 
 
+# All that a kind may need of a record beside the ids and moments of its decisions: a log that
+# was written elsewhere has some of them, what was made here has all.
+NEEDS: tuple[str, ...] = ("inputs", "score", "scorer", "action", "policy", "outcome", "outcome moment")
+NEEDS += ("training table", "training questions", "other questions", "joins", "definitions")
+
 Propose = Callable[[Scene, np.random.Generator, Expr | None], Injection | None]
 
 
@@ -104,7 +109,8 @@ class Kind:
     """One kind of fault. `title` is its name for people, `stage` the order of looking (cheap and certain first).
 
     `propose(scene, random, cohort)` is one such fault that fits this system, in that cohort
-    (all if null), for drills; None if nothing here can break like that.
+    (all if null), for drills; None if nothing here can break like that. `needs` are the parts of
+    the record that it cannot look without, by the names that a poor record says it lacks (NEEDS).
     """
 
     name: str
@@ -114,6 +120,7 @@ class Kind:
     suspect: Callable[[Scene], Ruling]
     undo: Callable[..., tuple[Change, ...]]
     propose: Propose | None = None
+    needs: tuple[str, ...] = ("inputs",)
 
 
 def counted(engine: Engine, sql: str) -> Sequence[Any]:

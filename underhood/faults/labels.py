@@ -277,4 +277,5 @@ DEFINITION = Kind(
     suspect_definition,
     undo_definition,
     propose_definition,
+    needs=("inputs", "outcome", "training table"),
 )

@@ -288,4 +288,5 @@ LEAKAGE = Kind(
     suspect_leak,
     undo_leak,
     propose_leak,
+    needs=("inputs", "outcome", "training table"),
 )

@@ -157,4 +157,5 @@ NULL_JOIN = Kind(
     suspect_null_join,
     undo_nulls,
     propose_null_join,
+    needs=("inputs", "joins"),
 )

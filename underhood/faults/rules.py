@@ -221,4 +221,5 @@ MISROUTING = Kind(
     suspect_route,
     undo_route,
     propose_route,
+    needs=("inputs", "score", "action", "policy"),
 )

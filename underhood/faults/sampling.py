@@ -173,6 +173,7 @@ REPEATS = Kind(
     suspect_repeats,
     undo_repeats,
     propose_repeats,
+    needs=("inputs", "training table", "training questions"),
 )
 SAMPLING = Kind(
     "wrong sampling",
@@ -182,4 +183,5 @@ SAMPLING = Kind(
     suspect_sampling,
     undo_sampling,
     propose_sampling,
+    needs=("inputs", "training table", "training questions"),
 )

@@ -69,6 +69,7 @@ MODEL = Kind(
     suspect_model,
     inject_model,
     propose_model,
+    needs=("inputs", "score", "scorer"),
 )
 
 
@@ -136,6 +137,7 @@ WRONG_THRESHOLD = Kind(
     suspect_threshold,
     lambda cuts: tuple(Change(THRESHOLD, a, c) for a, c in cuts),
     propose_threshold,
+    needs=("inputs", "score", "action", "policy"),
 )
 
 

@@ -160,4 +160,5 @@ FEATURE_SKEW = Kind(
     suspect_feature,
     undo_feature,
     propose_feature,
+    needs=("inputs", "definitions"),
 )

@@ -142,6 +142,7 @@ FAN_OUT = Kind(
     suspect_doubled,
     undo_traffic,
     propose_doubled,
+    needs=(),
 )
 
 
@@ -192,6 +193,7 @@ RETRIES = Kind(
     suspect_retried,
     undo_traffic,
     propose_retried,
+    needs=(),
 )
 
 
@@ -275,6 +277,7 @@ MISSING_BATCH = Kind(
     suspect_hole,
     undo_traffic,
     propose_hole,
+    needs=("other questions",),
 )
 
 
@@ -383,6 +386,7 @@ TEST_TRAFFIC = Kind(
     suspect_bot,
     undo_traffic,
     propose_bot,
+    needs=(),
 )
 
 TRAFFIC_KINDS = (FAN_OUT, RETRIES, MISSING_BATCH, TEST_TRAFFIC)

@@ -249,4 +249,13 @@ def spare_action(scene: Scene) -> str:
     return next((a for a in scene.plan.system.goal.costs.of if a not in used), "")
 
 
-GAP = Kind("training gap", "the model never saw the like", 3, inject_gap, suspect_gap, undo_gap, propose_gap)
+GAP = Kind(
+    "training gap",
+    "the model never saw the like",
+    3,
+    inject_gap,
+    suspect_gap,
+    undo_gap,
+    propose_gap,
+    needs=("inputs", "training table"),
+)

@@ -315,4 +315,5 @@ CENSORED = Kind(
     suspect_censored,
     undo_censored,
     propose_censored,
+    needs=("inputs", "outcome", "training table"),
 )

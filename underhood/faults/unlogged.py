@@ -142,4 +142,5 @@ UNLOGGED = Kind(
     inject_unlogged,
     suspect_unlogged,
     undo_default,
+    needs=("inputs", "score", "scorer"),
 )

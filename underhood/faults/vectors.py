@@ -305,6 +305,7 @@ DEFAULT = Kind(
     suspect_default,
     undo_default,
     propose_default,
+    needs=("inputs", "score", "scorer"),
 )
 
 
@@ -348,4 +349,5 @@ FEATURE_ORDER = Kind(
     suspect_order,
     undo_default,
     propose_order,
+    needs=("inputs", "score", "scorer"),
 )

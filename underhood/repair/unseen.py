@@ -62,38 +62,6 @@ FIELDS: Mapping[str, Field] = {
     "inputs": Field("inputs", "everything about inputs: no column of the log is one"),
 }
 
-# What a kind must have before it may look. A kind that is not here looks, and says for itself what it lacks.
-_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "unlogged input": ("score", "scorer"),
-    "feature skew": ("definitions",),
-    "missing batch": ("other questions",),
-    "null join": ("joins",),
-    "wrong sampling": ("training table", "training questions"),
-    "duplicated training rows": ("training table", "training questions"),
-    "wrong model": ("score", "scorer"),
-    "wrong threshold": ("score", "action", "policy"),
-    "covariate drift": ("inputs",),
-    "label delay": ("outcome", "outcome moment"),
-}
-# The same by the file of its family: what its other kinds look into.
-_NEEDS_OF_FAMILY: Mapping[str, tuple[str, ...]] = {
-    "vectors": ("score", "scorer"),
-    "rules": ("score", "action", "policy"),
-    "calibration": ("score", "outcome"),
-    "drift": ("score", "outcome"),
-    "censoring": ("score", "outcome"),
-    "labels": ("outcome", "training table"),
-    "training_labels": ("outcome", "training table"),
-    "flips": ("outcome", "training table"),
-    "leakage": ("outcome", "training table"),
-    "sampling": ("training table",),
-    "taught": ("training table",),
-    "training": ("training table",),
-    "envelope": ("training table",),
-}
-_WITHOUT_INPUTS = ("traffic",)  # families that look at no input
-
-
 # What no log of decisions tells, whatever else it holds.
 _NO_LOG_HAS: Mapping[str, str] = {
     "definitions": "inputs are logged as the scorer read them, and what made them is not known",
@@ -158,12 +126,9 @@ def _one(scene: Scene) -> dict[str, Array]:
 
 def _guarded(kind: Kind, missing: Mapping[str, str]) -> Kind:
     """The kind, which says what it lacks instead of judging without it, and offers only undos that can be tried."""
-    family = kind.suspect.__module__.rpartition(".")[2]
-    needs = _NEEDS.get(kind.name) or _NEEDS_OF_FAMILY.get(family, ())
-    needs = needs if family in _WITHOUT_INPUTS else (*needs, "inputs")
 
     def suspect(scene: Scene) -> Ruling:
-        lacks = [missing[n] for n in needs if n in missing]
+        lacks = [missing[n] for n in kind.needs if n in missing]
         if lacks:
             return Ruling(kind.name, (), COULD_NOT + "; ".join(dict.fromkeys(lacks)))
         try:
