@@ -3,19 +3,33 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.faults.answers import are_named, is_located, is_named, jaccard, selected_by
 from bench.faults.baselines import psi, rank_by_classifier, rank_by_drift, shares
-from bench.faults.cells import are_named, is_located, is_named, jaccard
+from bench.faults.cells import open_scene
 from bench.faults.others import read_faults
 from bench.faults.report import Report, figures, verdict_of, write_report
 from bench.faults.run import spread
-from underhood.faults.kinds import Injection, Suspect
+from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.ground.errors import ProjectError
 from underhood.plan.changes import INPUT, THRESHOLD, Change
+from underhood.plan.exprs import col
+from underhood.repair.decided import mean
+from underhood.repair.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def scene(right_bench: Workbench) -> Iterator[Scene]:
+    yield open_scene(right_bench)
+    mean(right_bench.engine, ())
+
 
 FOLDER = Path(__file__).parent.parent / "bench" / "faults"
 
@@ -74,6 +88,34 @@ def test_a_fault_without_columns_is_located_by_the_part_that_is_undone():
 
     assert is_located(injection, undone)
     assert not is_located(injection, Suspect("other", "input", "", "", (Change(INPUT, "kg", 1.0),)))
+
+
+def test_the_key_of_a_join_counts_as_named_beside_what_the_join_brings():
+    injection = Injection("null join", (Change(INPUT, "depot", "oak"), Change(INPUT, "jam", None)), ("jam", "depot"))
+    named = Suspect("null join", "input", "", "", (), parameters={"columns": ["jam"], "key": "depot"})
+
+    assert is_located(injection, named)
+    assert not is_located(injection, replace(named, parameters={"columns": ["jam"]}))
+
+
+def test_what_another_model_had_known_until_ends_no_cohort(scene):
+    late = col("asked_at") >= datetime(2024, 3, 20)
+    model = Suspect(
+        "wrong model", "bundle", "", "select id from decisions where false", (), late, "2024-03-20 00:00:00"
+    )
+    all_late = {i for (i,) in scene.engine.rows("select id from decisions where asked_at >= TIMESTAMP '2024-03-20'")}
+
+    assert selected_by(scene, replace(model, parameters={"until": "2024-02-01T00:00:00"})) == (all_late, set())
+    assert selected_by(scene, replace(model, parameters={"until": "2024-03-20T00:00:00"}))[0] < all_late
+
+
+def test_evidence_that_lists_keys_lists_their_decisions(scene):
+    one, key = scene.engine.rows("select id, key from decisions order by id limit 1")[0]
+    twice = Suspect("fan-out", "requests", "", f"select key, 2 as n from decisions where id = '{one}'", ())
+
+    assert selected_by(scene, twice)[1] == {
+        i for (i,) in scene.engine.rows(f"select id from decisions where key = '{key}'")
+    }
 
 
 def test_two_empty_cohorts_have_nothing_in_common():

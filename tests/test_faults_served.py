@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from underhood.build.trainset import open_training
+from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
 from underhood.faults.extent import extent_of, holds, roundest
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
+from underhood.faults.nulls import UNPARSED
 from underhood.faults.rules import MISROUTING, inject_route
 from underhood.faults.served import MODEL, WRONG_THRESHOLD
 from underhood.faults.skews import FEATURE_SKEW, inject_feature
 from underhood.faults.vectors import DEFAULT, FEATURE_ORDER, inject_default, inject_order
-from underhood.plan.changes import SCORE, THRESHOLD, UNTIL, Change
+from underhood.plan.changes import INPUT, ROUTE, SCORE, THRESHOLD, UNTIL, Change
 from underhood.plan.exprs import Expr, col, shown
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
@@ -97,6 +99,29 @@ def test_one_constant_for_every_score_is_the_default_path_and_no_other_model(sce
     if where is not None:
         assert suspect.where is not None
         assert "row.depot = 'OAK'" in shown(suspect.where)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (DEFAULT, Change(SCORE, "score", 0.31)),
+        (FEATURE_ORDER, Change(SCORE, "vector", {"km": "kg", "kg": "km"})),
+        (WRONG_CALIBRATION, *inject_calibration(1.0, 1.0)),
+        (WRONG_THRESHOLD, Change(THRESHOLD, "call", 0.9)),
+        (MISROUTING, Change(ROUTE, "route", "call")),
+        (UNPARSED, Change(INPUT, "jam", None)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_the_evidence_lists_the_very_decisions_that_a_few_of_many_are(scene: Scene, kind: Kind, change: Change) -> None:
+    with strike(scene, Injection("drill", (change,)), Reach(SINCE, share=0.1)) as struck:
+        suspect = only({kind.name: kind.suspect(complained(struck))}, kind)
+        listed = {r["id"] for r in struck.engine.query(suspect.evidence)}
+        shown = "d.action <> s.action" if change.part in (THRESHOLD, ROUTE) else "abs(d.score - s.score) > 1e-9"
+        shown = 'd."row.jam" is null and s."row.jam" is not null' if change.part == INPUT else shown
+        changed = struck.engine.rows(f"select d.id from decisions d join sound s using (id) where {shown}")
+
+    assert listed == {i for (i,) in changed}
 
 
 @pytest.mark.slow

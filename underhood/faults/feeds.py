@@ -186,11 +186,24 @@ def empty_suspect(scene: Scene, kind: str, found: Emptied, why: str = "") -> Sus
         kind,
         found.part,
         f"{n:,} decisions were made without {told} ({found.part}){had}{said}, from {first} to {last} UTC{why}",
-        f"select day, count(*) as decisions from decisions where {empty} group by day order by day",
+        _emptied_sql(found),
         undo_missing({c: donor[c] for c in (*found.columns, *found.by)}, where),
         found.extent.where if found.extent.where is not None else where,
         found.extent.since or str(first),
         {"columns": list(found.columns), "decisions": n},
+    )
+
+
+def _emptied_sql(found: Emptied) -> str:
+    """SQL of the decisions that were made without these columns, beside what history had, if it had them."""
+    empty = " and ".join(f"d.{quoted('row.' + c)} is null" for c in found.columns)
+    if not found.lost:
+        return f"select d.id, d.asked_at from decisions d where {empty} order by d.asked_at"
+    had = ", ".join(f"a.{quoted(c)} as {quoted('had ' + c)}" for c in found.lost)
+    is_lost = " or ".join(f"a.{quoted(c)} is not null" for c in found.lost)
+    return (
+        f"select d.id, d.asked_at, {had} from decisions d join asks a on d.key = a.key where {empty} and ({is_lost}) "
+        "order by d.asked_at"
     )
 
 

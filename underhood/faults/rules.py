@@ -21,7 +21,7 @@ from underhood.plan.exprs import Expr, col
 from underhood.plan.operations import FLAG, NUMBER, TEXT
 from underhood.plan.render import quoted
 from underhood.plan.steps import Policy
-from underhood.run.policy import with_cuts
+from underhood.run.policy import action_sql, with_cuts
 
 CUT, RULE = "cut", "rule"
 BLIND = np.log(0.01)  # of a rule that is blind to the score meeting only scores on one side of a cut
@@ -131,6 +131,15 @@ def _implied(policy: Policy, r: Replayed, inside: Array, name: str, shows: Array
     return roundest(low, high)
 
 
+def contradicting(scene: Scene) -> str:
+    """SQL of the decisions whose action is not the policy's for their score, those with a patch left out."""
+    by_policy = action_sql(scene.bundle.policy)
+    return (
+        f"select id, asked_at, score, action, {by_policy} as by_policy from decisions where status = 'ok' "
+        f"and coalesce(len(patches), 0) = 0 and action <> {by_policy} order by asked_at"
+    )
+
+
 def replays(scene: Scene, kind: str, otherwise: str) -> Ruling:
     """A ruling that actions follow from their scores, or that something else explains those that do not."""
     found, r = misacted(scene), replayed(scene)
@@ -170,7 +179,7 @@ def suspect_route(scene: Scene) -> Ruling:
                 "rule",
                 f"{e.n:,} decisions{e.says} got {told} though their scores, from {found.low:.3f} to {found.high:.3f}, "
                 "lie beyond every place of a cut that would give it",
-                "select action, count(*) as decisions, min(score), max(score) from decisions where bad group by action",
+                contradicting(scene),
                 undo_route(scene.bundle.policy.cuts),
                 e.where,
                 e.since,

@@ -13,7 +13,7 @@ import numpy as np
 from underhood.build.scorer import Array
 from underhood.faults.extent import holds
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
-from underhood.faults.rules import CUT, Misacted, misacted, replays
+from underhood.faults.rules import CUT, Misacted, contradicting, misacted, replays
 from underhood.faults.values import served_otherwise
 from underhood.faults.vectors import EXPLAINED, OLDER, UNKNOWN, misscored, no_suspect, replayed, score_suspect
 from underhood.plan.changes import BUNDLE, INPUT, RECOMPUTED, THRESHOLD, UNTIL, Change
@@ -92,7 +92,7 @@ def suspect_threshold(scene: Scene) -> Ruling:
                 WRONG_THRESHOLD.name,
                 "threshold",
                 f"{e.n:,} actions{e.says} contradict the policy: {implied}",
-                "select action, min(score), max(score), count(*) from decisions group by action",
+                contradicting(scene),
                 tuple(Change(THRESHOLD, action, cut) for action, cut in scene.bundle.policy.cuts),
                 e.where,
                 e.since,

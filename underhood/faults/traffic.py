@@ -240,9 +240,9 @@ def _hole(extent: Extent, n: int, ends: float) -> Suspect:
         "all there; on a holiday there would be no questions"
     )
     evidence = (
-        "select a.asked_at::DATE as day, count(*) as questions, count(*) - count(d.key) as undecided from asks a "
-        "left join (select distinct key from decided) d on a.key = d.key where a.asked_at between "
-        "(select min(asked_at) from decided) and (select max(asked_at) from decided) group by 1 order by 1"
+        "select a.key, a.asked_at from asks a where not exists (select 1 from decided d where d.key = a.key) "
+        "and a.asked_at between (select min(asked_at) from decided) and (select max(asked_at) from decided) "
+        "order by a.asked_at"
     )
     parameters = {"decisions": n, "until": str(np.datetime64(round(ends * 1e6), "us")), "columns": []}
     # whom it touches has no decision: those beside them in the same cohort stand for them

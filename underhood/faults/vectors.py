@@ -63,7 +63,10 @@ class Misscored:
 
 
 def replayed(scene: Scene) -> Replayed:
-    """The decisions scored again from their captured features, once for a scene."""
+    """The decisions scored again from their captured features, once for a scene.
+
+    Those that got another score then lie in the table "scored again" (id, again), for queries to list.
+    """
     found: Replayed = scene.once("replayed", _replayed)
     return found
 
@@ -85,6 +88,7 @@ def _replayed(scene: Scene) -> Replayed:
     score = frame["score"].astype(float)
     again = score_frame(scene.bundle.model, features) if len(score) else score
     differs = (np.abs(again - score) > SAME) & (frame["repeat"] == 0)
+    scene.engine.adopt("scored again", {"id": frame["id"][differs].astype(str), "again": again[differs]})
     return Replayed(
         frame["id"], frame["bad"] > 0, score, again, frame["action"], frame["patched"] > 0, differs, features
     )
@@ -225,12 +229,12 @@ def of_the_model(scene: Scene) -> tuple[Change, ...]:
 def score_suspect(scene: Scene, kind: str, found: Misscored, part: str, says: str) -> Suspect:
     """A suspect for a wrong score, with whom it touches and since when."""
     e = found.extent
-    where = "bad" if e.n > 5000 else "true"
     return Suspect(
         kind,
         part,
         f"{e.n:,} scores{e.says} are not what {scene.bundle.name} gives for the captured features: {says}",
-        f"select id, bundle, asked_at, score from decisions where {where} order by asked_at",
+        'select d.id, d.asked_at, d.score as served, s.again as by_the_model from decisions d join "scored again" s '
+        "using (id) order by d.asked_at",
         of_the_model(scene),
         e.where,
         e.since,

@@ -41,9 +41,9 @@ from underhood.plan.changes import (
 )
 from underhood.plan.exprs import Expr, col, columns_of, substitute, typed, when, wrap
 from underhood.plan.render import quoted, sql_value, to_sql
-from underhood.repair.crowd import action_sql, strike_traffic
+from underhood.repair.crowd import strike_traffic
 from underhood.repair.decided import LAID_OUT, corrected_labels, mean, view_sql
-from underhood.run.policy import with_cuts
+from underhood.run.policy import action_sql, with_cuts
 
 _SERVED = (INPUT, SOURCE, FEATURE, SCORE, THRESHOLD, ROUTE, BUNDLE, UNTIL)
 

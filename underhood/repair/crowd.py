@@ -7,7 +7,7 @@ from datetime import datetime
 from underhood.faults.kinds import Scene
 from underhood.plan.changes import Change
 from underhood.plan.render import quoted, sql_value
-from underhood.plan.steps import Policy
+from underhood.run.policy import action_sql
 
 
 def strike_traffic(scene: Scene, change: Change, where: str, since: datetime | None) -> None:
@@ -49,12 +49,6 @@ def _retry(scene: Scene, change: Change, where: str) -> None:
         f"decided_at, {moved} as score) from (select *, unnest(range(1, {int(times) + 1})) as copy from decided "
         f"where {where} and status = 'ok'))"
     )
-
-
-def action_sql(policy: Policy) -> str:
-    """The policy's action for the column `score`, in SQL."""
-    tests = " ".join(f"when score >= {cut!r} then {sql_value(action)}" for action, cut in policy.cuts)
-    return f"case {tests} else {sql_value(policy.otherwise)} end"
 
 
 def _send_robot(scene: Scene, change: Change, since: datetime | None) -> None:

@@ -24,6 +24,7 @@ from underhood.build.builds import Build, build
 from underhood.build.bundle import Bundle
 from underhood.build.trainset import open_training
 from underhood.faults.kinds import Scene
+from underhood.faults.vectors import replayed
 from underhood.ground.errors import ComplaintError, NotFoundError, ProjectError
 from underhood.ground.project import Project, find_project, read_project
 from underhood.ground.records import Decision, Row, time_text
@@ -390,7 +391,9 @@ def query(bench: Workbench, sql: str, case: int | None = None) -> list[dict[str,
     As long as there is no case, `training` is what the deployed bundle learned from; NotFoundError if there is none.
     """
     if case is not None or (bench.n_decisions and bench.database.cases()):
-        scene_of(bench, read_case(bench.database, case))
+        scene = scene_of(bench, read_case(bench.database, case))
+        if "scored again" in sql:
+            replayed(scene)
     elif bench.database.deployments(bench.system.name) or re.search(r"(?i)\b(from|join)\s+training\b", sql):
         open_training(bench.engine, bench.record, deployed(bench).made_from["training"])
     return bench.engine.query(sql)

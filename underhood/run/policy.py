@@ -11,7 +11,7 @@ from underhood.ground.errors import ProjectError
 from underhood.plan.changes import CALIBRATION, COLLECT, INPUT, ROUTE, THRESHOLD, Change
 from underhood.plan.exprs import Expr, typed, wrap
 from underhood.plan.operations import ANY, FLAG
-from underhood.plan.render import to_python
+from underhood.plan.render import sql_value, to_python
 from underhood.plan.steps import Policy
 
 SURE = 1e-15  # a probability closer than this to 0 or 1 counts as this close: its log-odds are finite
@@ -110,6 +110,12 @@ def _settled(patched: Patched, columns: Mapping[str, str]) -> Change:
         if kind not in (columns.get(f"row.{change.name}"), ANY):
             raise ProjectError(f"sets {change.name} to `{to}`, which is a {kind}", at, "see the inputs of the bundle")
     return replace(change, where=where, to=to)
+
+
+def action_sql(policy: Policy) -> str:
+    """The policy's action for the column `score`, in SQL."""
+    tests = " ".join(f"when score >= {cut!r} then {sql_value(action)}" for action, cut in policy.cuts)
+    return f"case {tests} else {sql_value(policy.otherwise)} end"
 
 
 def with_cuts(policy: Policy, changes: Sequence[Change]) -> Policy:

@@ -1,0 +1,141 @@
+"""What is so of a struck record: whom the fault reached, what it changed, and whether an oracle can tell it at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from underhood.build.trainset import settle_predicate
+from underhood.plan.changes import BUNDLE, FEATURE, INPUT, ROWS, SCORE, SOURCE
+from underhood.plan.exprs import Expr, columns_of
+from underhood.plan.render import quoted, sql_value, to_sql
+from underhood.repair.drill import Struck
+
+SIGNIFICANT = 3.3  # z of p = 0.001
+
+# decisions that a fault took away; the clone has only those of one bundle
+GONE = "select * from sound where id not in (select id from decided) and key in (select key from asks) and bundle = "
+GONE += "(select bundle from sound group by bundle order by count(*) desc, bundle limit 1)"
+
+
+Line = dict[str, Any]
+
+
+def told_of(struck: Struck) -> Line:
+    """What was struck, for people who read a failure."""
+    injection = struck.injection
+    others = struck.scene.engine.rows(
+        "select count(*) from decided d left join sound s on d.id = s.id where s.id is null "
+        "or d.label is distinct from s.label or d.known_at is distinct from s.known_at"
+    )[0][0]
+    gone = struck.scene.engine.rows(f"select count(*) from ({GONE})")[0][0]
+    return {
+        "says": "; ".join(map(str, injection.changes[:3])),
+        "columns": list(injection.columns),
+        "parameters": {k: shown(v) for k, v in injection.parameters.items()},
+        "cohort": None if injection.cohort is None else str(injection.cohort),
+        "since": f"{struck.since}",
+        "retrain": injection.retrain,
+        "turned": struck.turned,
+        "others": int(others) + int(gone),
+        "named": list(struck.named),
+    }
+
+
+def truth_of(struck: Struck) -> tuple[set[str], set[str], list[str]]:
+    """Ids of decisions that the fault reached, ids of those that it changed, and how an oracle tells it.
+
+    Reached: by predicate, span and share, whether or not anything came of it. Changed: anything that
+    is visible of the decision differs. The oracle knows where to look, but not the sound record.
+    """
+    engine, scene = struck.scene.engine, struck.scene
+    reached = {i for (i,) in engine.rows(f"select id from decided where {_reached(struck)}")}
+    if struck.reach.share == 1:
+        # no predicate describes the keys that chance picks: the cohort that they are picked from is right
+        meant = {i for (i,) in engine.rows(f"select id from decided where {_reached(struck, ('key',))}")}
+        reached = meant if len(meant) > len(reached) else reached
+    columns = [f"row.{n}" for n in scene.plan.inputs] + [f"features.{n}" for n in scene.bundle.features]
+    columns += ["score", "action", "label", "known_at", *[f"facts.{f}" for f in scene.plan.facts]]
+    differs = " or ".join(f"d.{quoted(c)} is distinct from s.{quoted(c)}" for c in columns)
+    changed = {
+        i for (i,) in engine.rows(f"select d.id from decided d left join sound s on d.id = s.id where {differs}")
+    }
+    engine.texts("changed", "id", sorted(changed))
+    if gone := {i for (i,) in engine.rows(f"select id from ({GONE})")}:
+        return gone, gone, ["decisions are missing"]
+    return reached, changed, _oracle(struck, bool(changed))
+
+
+def _reached(struck: Struck, without: Sequence[str] = ()) -> str:
+    """SQL over `decided`: whether the fault reached a decision, as far as its predicates still read what they did.
+
+    Parts of a predicate that read a column of `without` are left out.
+    """
+    injection, scene, reach = struck.injection, struck.scene, struck.reach
+    tests = []
+    for change in injection.changes:
+        where = change.where if change.where is not None else injection.cohort
+        # what the model learned from a span of history, it does ever after
+        gone = [*without, *(["asked_at"] if injection.retrain else [])]
+        where = _without(where, gone) if where is not None else None
+        readable = where is None or not any(c.partition(".")[2] == change.name for c in columns_of(where))
+        where = where if readable else injection.cohort
+        tests.append("true" if where is None else f"coalesce({to_sql(settle_predicate(scene.plan, where))}, false)")
+    late = [] if injection.retrain else [f"asked_at >= {sql_value(struck.since)}"]
+    if reach.share < 1:
+        late.append(f"hash(key || {sql_value(str(reach.seed))}) % 100000 < {round(reach.share * 100000)}")
+    return " and ".join([f"({' or '.join(tests) or 'true'})", *late])
+
+
+def _without(where: Expr, columns: Sequence[str]) -> Expr | None:
+    """A predicate without the parts that read one of these columns; null if nothing is left."""
+    if where.op == "and":
+        kept = [part for arg in where.args if (part := _without(arg, columns)) is not None]
+        return Expr("and", tuple(kept)) if len(kept) == 2 else kept[0] if kept else None
+    return None if set(columns) & columns_of(where) else where
+
+
+def _oracle(struck: Struck, is_changed: bool) -> list[str]:
+    """Which views of the struck record tell it from a sound one: contradictions first, then before against after."""
+    injection = struck.injection
+    parts = {c.part for c in injection.changes}
+    # rows that are missing or weighed otherwise at random are no gap, and no look at the record could find one
+    if not is_changed or (injection.retrain and struck.reach.share < 1 and parts == {ROWS}):
+        return []
+    if parts & {INPUT, FEATURE, SCORE, BUNDLE, "threshold", "route", "calibration"} or injection.retrain:
+        return ["the record contradicts itself" if not injection.retrain else "the training set holds it"]
+    if SOURCE not in parts:
+        return ["outcomes or traffic differ"]
+    return [c for c in injection.columns if _moved(struck, c)]
+
+
+def _moved(struck: Struck, column: str) -> bool:
+    """Whether a column that is wrong in history too is told apart: its values before against after, where it holds."""
+    if column not in struck.scene.plan.inputs:
+        return True
+    cohort = struck.injection.cohort
+    where = "true" if cohort is None else to_sql(settle_predicate(struck.scene.plan, cohort))
+    if cohort is not None and f"row.{column}" in columns_of(cohort):
+        where = "true"
+    name = quoted(f"row.{column}")
+    number = struck.scene.plan.inputs[column] == "number"
+    cut = f"select quantile_cont({name}, [0.1, 0.25, 0.5, 0.75, 0.9]) from sound"
+    bins = struck.scene.engine.rows(cut)[0][0] if number else None
+    bucket = " + ".join(f"({name} > {b!r})::INT" for b in bins) if bins else name
+    rows = struck.scene.engine.rows(
+        f"select coalesce(({bucket})::VARCHAR, '-'), count(*) filter (where asked_at < {sql_value(struck.since)}), "
+        f"count(*) filter (where asked_at >= {sql_value(struck.since)}) from decided where {where} group by 1"
+    )
+    before, after = (np.array([r[n] for r in rows], dtype=float) for n in (1, 2))
+    if not before.sum() or not after.sum():
+        return True
+    pooled = (before + after) / (before.sum() + after.sum())
+    spread = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / before.sum() + 1 / after.sum()))
+    return bool((np.abs(before / before.sum() - after / after.sum()) / spread).max() >= SIGNIFICANT)
+
+
+def shown(value: Any) -> Any:
+    """A parameter as a line keeps it."""
+    return value if isinstance(value, (int, float, str, bool, list, type(None))) else str(value)
