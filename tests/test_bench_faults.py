@@ -151,6 +151,41 @@ def test_a_cell_that_an_error_ended_is_told_and_no_goal_holds_over_it():
     assert "**stopped**: `shop/x/all/0`: KeyError: 'kg'" in write_report(report)
 
 
+SCORED = {"state": "scored", "seen": True, "seed": 2, "findings": 0, "alarm": False, "seconds": 1.0, "peak_gb": 0.1}
+
+
+def scored(**told):
+    """A line of a cell that was answered rightly, but for what is `told`."""
+    made = {"cell": "shop/x/all/2", "system": "shop", "kind": "x", "severity": "all", "says": "x", "cohort": None}
+    right = {
+        "top1": True,
+        "top3": True,
+        "locus": True,
+        "jaccard": 1.0,
+        "parameters_right": True,
+        "restored": 1.0,
+        "collateral": 0.0,
+    }
+    return {**SCORED, **made, **right, "answer": ["x"], "verdict": "cause", "verdict_says": "x is", **told}
+
+
+def test_the_report_tells_what_ran_where_with_which_code_and_keeps_notes_by_hand():
+    lines = (scored(code="v1-3-gabc"), scored(code="v1-4-gdef+", severity="canary", seed=4))
+    text = write_report(Report(lines, ("shop",), 0.0, "Seed 2 was looked at.\n"))
+
+    assert "## How far to trust it\n\nSeed 2 was looked at.\n" in text
+    assert "| shop | 1 | 1 | 0 | 2, 4 | v1-3-gabc (1), v1-4-gdef+ (1) |" in text
+    assert "The lines are of 2 versions of the code." in text
+
+
+def test_what_nothing_in_the_record_tells_counts_in_no_figure_but_a_wrong_cause_there_is_told():
+    untold = scored(state="abstain", top1=False, alarm=True)
+    report = Report((scored(), untold), ("shop",), 0.0)
+
+    assert verdict_of(report)["top1"] == 1.0
+    assert "1 cells count in no figure; a wrong cause was named in 1 of them." in write_report(report)
+
+
 def test_a_figure_is_a_mean_over_the_cells_to_which_it_applies():
     lines = [{"top1": True, "restored": None}, {"top1": False, "restored": 1.0}]
 

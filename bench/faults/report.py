@@ -39,11 +39,12 @@ LISTED = 400  # failures told one by one
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is made of: the lines of cells, the systems run, seconds that this run took."""
+    """What a report is made of: the lines of cells, the systems run, seconds that this run took, notes by hand."""
 
     lines: Sequence[Line]
     systems: tuple[str, ...]
     seconds: float
+    notes: str = ""
 
     @property
     def faults(self) -> list[Line]:
@@ -96,11 +97,13 @@ def write_report(report: Report) -> str:
         "Made by `python bench/faults/run.py`; how it works is told in `bench/faults/README.md`. "
         f"{_cells(report)} Systems: {', '.join(report.systems)}.",
         "",
+        *_trust(report),
         *_headline(report),
         *_grouped("By severity", report.faults, "severity"),
         *_grouped("By system", report.faults, "system"),
         *_grouped("By kind", report.faults, "kind"),
         *_quiet(report),
+        *_untold(report),
         *_baselines(report),
         *_left_out(report),
         *_failures(report),
@@ -117,6 +120,47 @@ def _cells(report: Report) -> str:
         f"break like that, {states['no impact']:,} without an impact in three draws, {states['abstain']:,} that "
         f"nothing in the record tells apart, {states['stopped']:,} that an error ended."
     )
+
+
+def _trust(report: Report) -> list[str]:
+    """How far to trust it: what ran where, with which seeds and which code, and what somebody adds in words."""
+    rows = ["## How far to trust it", "", *([report.notes.strip(), ""] if report.notes.strip() else [])]
+    scored = [li for li in report.lines if li["state"] == "scored"]
+    if not scored:
+        return [*rows, "No cell was scored.", ""]
+    severities = list(dict.fromkeys(str(li["severity"]) for li in report.faults))
+    rows += ["| system | " + " | ".join([*severities, "no fault", "seeds", "code"]) + " |"]
+    rows += ["|---|" + "---|" * (len(severities) + 3)]
+    for system in report.systems:
+        of = [li for li in scored if li["system"] == system]
+        counts = [sum(li["severity"] == s and li in report.faults for li in of) for s in severities]
+        counts.append(sum(li["kind"] == NO_FAULT for li in of))
+        seeds = sorted({int(li["seed"]) for li in of if li["kind"] not in (NO_FAULT, REAL_EVENT)})
+        codes = Counter(str(li.get("code", "unknown")) for li in of)
+        told = ", ".join(f"{c} ({n})" if len(codes) > 1 else c for c, n in codes.most_common())
+        rows.append(f"| {system} | {' | '.join(map(str, counts))} | {', '.join(map(str, seeds))} | {told} |")
+    rows += ["", "Cells that were scored, by severity. Even seeds are for tuning, odd ones were unseen when they ran. "]
+    rows[-1] += "Restored counts a cell whose cause was missed as nothing restored."
+    n_codes = len({str(li.get("code", "unknown")) for li in scored})
+    rows[-1] += f" The lines are of {n_codes} versions of the code." if n_codes > 1 else ""
+    return [*rows, ""]
+
+
+def _untold(report: Report) -> list[str]:
+    """Cells that nothing in the record tells from a sound one: right is no cause, or the right one by luck."""
+    of = [li for li in report.lines if li["state"] == "abstain" and "answer" in li]
+    if not of:
+        return []
+    rows = ["## What nothing in the record tells", ""]
+    rows += [
+        f"{len(of)} cells count in no figure; a wrong cause was named in {sum(li['alarm'] for li in of)} of them.",
+        "",
+    ]
+    return [
+        *rows,
+        *(f"- `{li['cell']}`: {li['says'][:160]}. {li['verdict']}: {li['verdict_says'][:200]}" for li in of),
+        "",
+    ]
 
 
 def _headline(report: Report) -> list[str]:

@@ -2,11 +2,12 @@
 
 Usage: python bench/faults/run.py [--quick] [--systems DIR] [--only NAME,…] [--faults DIR] [--kinds NAME,…]
        [--severities all,cohort,canary] [--seeds 0-3] [--quiet 12] [--held-out] [--no-baselines] [--jobs 1]
-       [--data DIR] [--prepared DIR] [--lines FILE] [--anew] [--report-only] [--out FILE.md]
+       [--data DIR] [--prepared DIR] [--lines FILE] [--anew] [--report-only] [--out FILE.md] [--notes FILE.md]
 
 Each system is a process of its own; each cell is one line of JSON in --lines, so that a run that was stopped
 goes on where it was (what was measured with older code stays: --anew begins again). Even seeds are for tuning,
-odd ones are unseen; a system that is held out is run only with --held-out. --quick is one small synthetic shop,
+odd ones are unseen; a system that is held out is run only with --held-out. --notes are a few words by hand that
+the report begins with, so that it can be made again as a whole. --quick is one small synthetic shop,
 one unseen seed. README.md tells how to add faults and systems. The last line is JSON: does every goal hold.
 """
 
@@ -56,7 +57,8 @@ def main() -> None:
     if not given.report_only:
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda name: attend(given, name), names_of(given)))
-    made = Report(read_lines(given.lines), tuple(names_of(given)), time.monotonic() - began)
+    notes = given.notes.read_text(encoding="utf-8") if given.notes else ""
+    made = Report(read_lines(given.lines), tuple(names_of(given)), time.monotonic() - began, notes)
     text = write_report(made)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
@@ -83,6 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--anew", action="store_true")
     parser.add_argument("--report-only", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--notes", type=Path, default=None)
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.lines = given.lines or ROOT / "build" / "faults" / ("quick.jsonl" if given.quick else "lines.jsonl")
@@ -173,6 +176,7 @@ def work(given: argparse.Namespace, name: str) -> None:
     """The cells of one system that are not done yet, each one a line."""
     done, parent = {line["cell"] for line in read_lines(given.lines)}, os.getppid()
     events, bench = opened(given, name)
+    code = code_version()
     kinds = {k.name: k for k in kinds_of(given)}
     with bench:
         scene = open_scene(bench)
@@ -189,7 +193,7 @@ def work(given: argparse.Namespace, name: str) -> None:
                 line = quiet_cell(scene, cell, event_of(bench, str(event["since"]), str(event["until"])))
             else:
                 line = strike_cell(scene, cell, kinds[cell.kind], not given.no_baselines)
-            keep(given.lines, line)
+            keep(given.lines, {**line, "code": code})
             print(said(line), flush=True)
 
 
@@ -244,6 +248,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return found
+
+
+def code_version() -> str:
+    """Which code measures: what `git describe` says of the tree, "+" if it was changed since; "unknown" without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=9"]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return made.stdout.strip() or "unknown"
 
 
 def keep(path: Path, line: dict[str, Any]) -> None:

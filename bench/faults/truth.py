@@ -8,12 +8,35 @@ from typing import Any
 import numpy as np
 
 from underhood.build.trainset import settle_predicate
-from underhood.plan.changes import BUNDLE, FEATURE, INPUT, ROWS, SCORE, SOURCE
+from underhood.plan.changes import (
+    BUNDLE,
+    CALIBRATION,
+    FEATURE,
+    INPUT,
+    OUTCOME,
+    ROUTE,
+    ROWS,
+    SCORE,
+    SOURCE,
+    THRESHOLD,
+    TRAFFIC,
+    UNTIL,
+    Change,
+)
 from underhood.plan.exprs import Expr, columns_of
 from underhood.plan.render import quoted, sql_value, to_sql
 from underhood.repair.drill import Struck
 
 SIGNIFICANT = 3.3  # z of p = 0.001
+CONTRADICT = {INPUT, FEATURE, SCORE, BUNDLE, UNTIL, THRESHOLD, ROUTE, CALIBRATION}  # parts that replay tells
+HIDDEN = ("label", "known_at")  # what a change of outcomes changes, beside the facts
+# What an oracle compares of outcomes: words, and a number of each decision (null: not of it).
+OUTCOMES = {
+    "what happens where such scores are told": "label::INT - score",
+    "for how many it is known what happened": "(label is not null)::INT",
+    "what becomes known": "label::INT",
+    "whether it happens where high scores are told": "(2 * label::INT - 1) * (score - 0.5)",
+}
 
 # decisions that a fault took away; the clone has only those of one bundle
 GONE = "select * from sound where id not in (select id from decided) and key in (select key from asks) and bundle = "
@@ -79,6 +102,9 @@ def _reached(struck: Struck, without: Sequence[str] = ()) -> str:
         where = change.where if change.where is not None else injection.cohort
         # what the model learned from a span of history, it does ever after
         gone = [*without, *(["asked_at"] if injection.retrain else [])]
+        if change.part == OUTCOME and where is not None:
+            # a label that was turned or hidden is not what the predicate read
+            gone += [c for c in columns_of(where) if c in HIDDEN or c.startswith("facts.")]
         where = _without(where, gone) if where is not None else None
         readable = where is None or not any(c.partition(".")[2] == change.name for c in columns_of(where))
         where = where if readable else injection.cohort
@@ -98,35 +124,82 @@ def _without(where: Expr, columns: Sequence[str]) -> Expr | None:
 
 
 def _oracle(struck: Struck, is_changed: bool) -> list[str]:
-    """Which views of the struck record tell it from a sound one: contradictions first, then before against after."""
+    """Which views of the struck record tell it from a sound one: contradictions first, then before against after.
+
+    What contradicts itself needs no comparison. What does not must have moved: the values of a column, who asks,
+    what happens where such scores were told, for how many that is known; each where the fault is, at its onset,
+    by more than chance moves anything (SIGNIFICANT).
+    """
     injection = struck.injection
     parts = {c.part for c in injection.changes}
     # rows that are missing or weighed otherwise at random are no gap, and no look at the record could find one
     if not is_changed or (injection.retrain and struck.reach.share < 1 and parts == {ROWS}):
         return []
-    if parts & {INPUT, FEATURE, SCORE, BUNDLE, "threshold", "route", "calibration"} or injection.retrain:
-        return ["the record contradicts itself" if not injection.retrain else "the training set holds it"]
-    if SOURCE not in parts:
-        return ["outcomes or traffic differ"]
-    return [c for c in injection.columns if _moved(struck, c)]
+    if injection.retrain:
+        return ["the training set holds it"]
+    if parts & CONTRADICT:
+        return ["the record contradicts itself"]
+    moved = [c for c in injection.columns if _moved(struck, c)] if SOURCE in parts else []
+    if moved or parts == {SOURCE}:
+        return moved
+    traffic = [c for c in injection.changes if c.part == TRAFFIC]
+    if any(c.name != "fewer" for c in traffic):
+        return ["the same question stands there twice, or one that nobody asked"]
+    where = _cohort(struck)
+    told = [f"who asks: {change.where}" for change in traffic if _fewer(struck, change)]
+    told += [says for says, value in OUTCOMES.items() if _z(struck, value, where) >= SIGNIFICANT]
+    return told
+
+
+def _cohort(struck: Struck) -> str:
+    """SQL of whom the fault touches, without what it changed itself: an oracle does not read that any more."""
+    parts = [
+        _without(w, [c for c in columns_of(w) if c in HIDDEN or c.startswith("facts.")])
+        for w in [c.where for c in struck.injection.changes] or [struck.injection.cohort]
+        if w is not None
+    ]
+    # its span begins at the onset, so time is no part of the cohort
+    timeless = [part for p in parts if p is not None and (part := _without(p, ["asked_at"])) is not None]
+    tests = [to_sql(settle_predicate(struck.scene.plan, p)) for p in timeless]
+    return " or ".join(f"coalesce({t}, false)" for t in tests) or "true"
+
+
+def _fewer(struck: Struck, change: Change) -> bool:
+    """Whether those who stay away are a smaller share of all who ask than they were."""
+    where = "true" if change.where is None else to_sql(settle_predicate(struck.scene.plan, change.where))
+    return _z(struck, f"coalesce({where}, false)::INT", "true") >= SIGNIFICANT
+
+
+def _z(struck: Struck, value: str, where: str) -> float:
+    """How far the mean of a value after the onset is from before, in standard errors; 0 if one side is empty."""
+    late = f"asked_at >= {sql_value(struck.since)}"
+    n, one, other, v1, v2, m = struck.scene.engine.rows(
+        f"select count(v) filter (where not late), avg(v) filter (where not late), avg(v) filter (where late), "
+        f"var_pop(v) filter (where not late), var_pop(v) filter (where late), count(v) filter (where late) from "
+        f"(select {value} as v, {late} as late from decided where status = 'ok' and ({where}))"
+    )[0]
+    if not n or not m:
+        return 0.0
+    spread = (v1 / n + v2 / m) ** 0.5
+    return abs(one - other) / spread if spread > 0 else (float("inf") if one != other else 0.0)
 
 
 def _moved(struck: Struck, column: str) -> bool:
     """Whether a column that is wrong in history too is told apart: its values before against after, where it holds."""
     if column not in struck.scene.plan.inputs:
         return True
-    cohort = struck.injection.cohort
+    cohort, late = struck.injection.cohort, f"asked_at >= {sql_value(struck.since)}"
     where = "true" if cohort is None else to_sql(settle_predicate(struck.scene.plan, cohort))
     if cohort is not None and f"row.{column}" in columns_of(cohort):
         where = "true"
     name = quoted(f"row.{column}")
     number = struck.scene.plan.inputs[column] == "number"
-    cut = f"select quantile_cont({name}, [0.1, 0.25, 0.5, 0.75, 0.9]) from sound"
+    cut = f"select quantile_cont({name}, [0.1, 0.25, 0.5, 0.75, 0.9]) from decided where not {late}"
     bins = struck.scene.engine.rows(cut)[0][0] if number else None
     bucket = " + ".join(f"({name} > {b!r})::INT" for b in bins) if bins else name
     rows = struck.scene.engine.rows(
-        f"select coalesce(({bucket})::VARCHAR, '-'), count(*) filter (where asked_at < {sql_value(struck.since)}), "
-        f"count(*) filter (where asked_at >= {sql_value(struck.since)}) from decided where {where} group by 1"
+        f"select coalesce(({bucket})::VARCHAR, '-'), count(*) filter (where not {late}), "
+        f"count(*) filter (where {late}) from decided where {where} group by 1"
     )
     before, after = (np.array([r[n] for r in rows], dtype=float) for n in (1, 2))
     if not before.sum() or not after.sum():
