@@ -15,11 +15,13 @@ from bench.faults.answers import are_named, is_located, is_named, jaccard, selec
 from bench.faults.baselines import psi, rank_by_classifier, rank_by_drift, shares
 from bench.faults.cells import open_scene
 from bench.faults.others import read_faults
+from bench.faults.pairs import One, complained_about, go_together, pair_cell
 from bench.faults.report import Report, figures, verdict_of, write_report
 from bench.faults.run import spread
+from underhood.faults import KINDS
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.ground.errors import ProjectError
-from underhood.plan.changes import INPUT, THRESHOLD, Change
+from underhood.plan.changes import INPUT, ROUTE, SOURCE, THRESHOLD, Change
 from underhood.plan.exprs import col
 from underhood.repair.decided import mean
 from underhood.repair.workbench import Workbench
@@ -184,6 +186,48 @@ def test_what_nothing_in_the_record_tells_counts_in_no_figure_but_a_wrong_cause_
 
     assert verdict_of(report)["top1"] == 1.0
     assert "1 cells count in no figure; a wrong cause was named in 1 of them." in write_report(report)
+
+
+def test_two_faults_at_once_are_a_section_of_their_own_and_count_in_no_other_figure():
+    told = {"struck": ["x", "y"], "shares": [0.6, 0.4], "others": [], "recall": 1.0, "first": True, "located": 1.0}
+    two = scored(kind="two faults", severity="pair 0", as_two=True, **told)
+    text = write_report(Report((scored(top1=False, answer=["z"], ruled_out={}, right=["x"]), two), ("shop",), 0.0))
+
+    assert verdict_of(Report((two,), ("shop",), 0.0))["cells"] == 0
+    assert "| all | 1 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 0.000 | 1.0 |" in text
+    assert "- `shop/x/all/2`: both of x 60%, y 40%. Answer: x" in text
+
+
+@pytest.mark.slow
+def test_two_faults_in_the_shop_are_both_told(scene):
+    kinds = [k for k in KINDS if k.name in ("unit change", "wrong threshold", "misrouting")]
+    line = pair_cell(scene, "shop/two faults/pair 0/0", "shop", 0, 0, kinds)
+
+    assert line["state"] == "scored"
+    assert line["recall"] == 1.0
+    assert len(set(line["struck"])) == 2
+    assert sum(s for s in line["shares"] if s) == pytest.approx(1.0)
+
+
+def test_faults_that_would_hide_each_other_make_no_pair():
+    def one(*changes, columns=()):
+        return One(KINDS[0], Injection("made up", changes, columns), datetime(2024, 3, 1), frozenset("abcde"))
+
+    cut, route = one(Change(THRESHOLD, "call", 0.4)), one(Change(ROUTE, "route", "call"))
+    kg, same = one(Change(INPUT, "kg", 1.0), columns=("kg",)), one(Change(SOURCE, "kg", 2.0), columns=("kg",))
+
+    assert go_together(cut, kg)
+    assert not go_together(cut, route)
+    assert not go_together(kg, same)
+
+
+def test_a_complaint_about_two_faults_names_decisions_of_each_that_got_one_action():
+    turned = {**dict.fromkeys("abcd", "call"), **dict.fromkeys("vwxyz", "text"), **dict.fromkeys("efgh", "call")}
+    named, told = complained_about(turned, frozenset("abcdvwxyz"), frozenset("efgh"), 0)
+
+    assert told == "call"
+    assert {*named} == {*"abcdefgh"}
+    assert complained_about(turned, frozenset("vwxyz"), frozenset("abcd"), 0) == ((), "")
 
 
 def test_a_figure_is_a_mean_over_the_cells_to_which_it_applies():

@@ -11,7 +11,8 @@ from statistics import mean, median
 from typing import Any
 
 Line = Mapping[str, Any]
-NO_FAULT, REAL_EVENT = "no fault", "world event"
+NO_FAULT, REAL_EVENT, TWO = "no fault", "world event", "two faults"
+OTHERS = (NO_FAULT, REAL_EVENT, TWO)  # what is told in sections of its own
 GOALS: Mapping[str, tuple[str, float]] = {
     "top1": (">=", 0.90),
     "top3": (">=", 0.97),
@@ -49,7 +50,7 @@ class Report:
     @property
     def faults(self) -> list[Line]:
         """Scored cells with a fault."""
-        return [li for li in self.lines if li["state"] == "scored" and li["kind"] not in (NO_FAULT, REAL_EVENT)]
+        return [li for li in self.lines if li["state"] == "scored" and li["kind"] not in OTHERS]
 
     def of(self, kind: str) -> list[Line]:
         """Scored cells of "no fault" or "world event"."""
@@ -103,6 +104,7 @@ def write_report(report: Report) -> str:
         *_grouped("By system", report.faults, "system"),
         *_grouped("By kind", report.faults, "kind"),
         *_quiet(report),
+        *_two(report),
         *_untold(report),
         *_baselines(report),
         *_left_out(report),
@@ -112,7 +114,7 @@ def write_report(report: Report) -> str:
 
 
 def _cells(report: Report) -> str:
-    states = Counter(li["state"] for li in report.lines if li["kind"] not in (NO_FAULT, REAL_EVENT))
+    states = Counter(li["state"] for li in report.lines if li["kind"] not in OTHERS)
     kinds = len({li["kind"] for li in report.faults})
     return (
         f"{len(report.faults):,} cells with a fault of {kinds} kinds, {len(report.of(NO_FAULT)):,} without one, "
@@ -135,7 +137,7 @@ def _trust(report: Report) -> list[str]:
         of = [li for li in scored if li["system"] == system]
         counts = [sum(li["severity"] == s and li in report.faults for li in of) for s in severities]
         counts.append(sum(li["kind"] == NO_FAULT for li in of))
-        seeds = sorted({int(li["seed"]) for li in of if li["kind"] not in (NO_FAULT, REAL_EVENT)})
+        seeds = sorted({int(li["seed"]) for li in of if li["kind"] != NO_FAULT and li["kind"] != REAL_EVENT})
         codes = Counter(str(li.get("code", "unknown")) for li in of)
         told = ", ".join(f"{c} ({n})" if len(codes) > 1 else c for c, n in codes.most_common())
         rows.append(f"| {system} | {' | '.join(map(str, counts))} | {', '.join(map(str, seeds))} | {told} |")
@@ -143,6 +145,49 @@ def _trust(report: Report) -> list[str]:
     rows[-1] += "Restored counts a cell whose cause was missed as nothing restored."
     n_codes = len({str(li.get("code", "unknown")) for li in scored})
     rows[-1] += f" The lines are of {n_codes} versions of the code." if n_codes > 1 else ""
+    return [*rows, ""]
+
+
+TWO_TITLES = {
+    "first": "first cause is one of them",
+    "either": "one of two told",
+    "both": "both told",
+    "as_two": "told as two at once",
+    "located": "located, of 2",
+    "restored": "restored",
+    "collateral": "collateral",
+}
+
+
+def _two(report: Report) -> list[str]:
+    """Two faults at once: whether both kinds are among the first three causes, and told as two with their shares."""
+    lines = [{**li, "either": li["recall"] > 0, "both": li["recall"] == 1} for li in report.of(TWO)]
+    if not lines:
+        return []
+    rows = [
+        "## Two faults at once",
+        "",
+        "Told: among the kinds of the first three causes. The complaint names decisions ",
+    ]
+    rows[-1] += "that either turned."
+    rows += [
+        "",
+        f"| system | cells | {' | '.join(TWO_TITLES.values())} | seconds |",
+        "|---|---|" + "---|" * (len(TWO_TITLES) + 1),
+    ]
+    for system in [*sorted({li["system"] for li in lines}), "all"]:
+        of = [li for li in lines if system in ("all", li["system"])]
+        values = [[float(li[n]) for li in of if li[n] is not None] for n in TWO_TITLES]
+        told = " | ".join(_shown(mean(v) if v else None) for v in values)
+        rows.append(f"| {system} | {len(of)} | {told} | {median(li['seconds'] for li in of):.1f} |")
+    rows.append("")
+    for li in lines:
+        told = ", ".join(
+            f"{k} {'–' if s is None else f'{s:.0%}'}" for k, s in zip(li["struck"], li["shares"], strict=True)
+        )
+        beside = f"; others with a share: {', '.join(li['others'])}" if li["others"] else ""
+        mark = "both" if li["both"] else "one" if li["either"] else "**none**"
+        rows.append(f"- `{li['cell']}`: {mark} of {told}. Answer: {', '.join(li['answer'][:3]) or 'nothing'}{beside}")
     return [*rows, ""]
 
 

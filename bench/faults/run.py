@@ -1,7 +1,7 @@
 """The bench of faults: every kind × severity × system, with cells in which nothing is broken, and a report.
 
 Usage: python bench/faults/run.py [--quick] [--systems DIR] [--only NAME,…] [--faults DIR] [--kinds NAME,…]
-       [--severities all,cohort,canary] [--seeds 0-3] [--quiet 12] [--held-out] [--no-baselines] [--jobs 1]
+       [--severities all,cohort,canary] [--seeds 0-3] [--quiet 12] [--pairs 0] [--held-out] [--no-baselines] [--jobs 1]
        [--data DIR] [--prepared DIR] [--lines FILE] [--anew] [--report-only] [--out FILE.md] [--notes FILE.md]
 
 Each system is a process of its own; each cell is one line of JSON in --lines, so that a run that was stopped
@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.faults.cells import Cell, event_of, open_scene, quiet_cell, strike_cell  # noqa: E402
 from bench.faults.others import read_faults  # noqa: E402
+from bench.faults.pairs import TWO, pair_cell  # noqa: E402
 from bench.faults.report import Report, verdict_of, write_report  # noqa: E402
 from bench.faults.systems import SYSTEMS, find_systems, prepare, read_spans  # noqa: E402
 from underhood.faults import KINDS  # noqa: E402
@@ -76,6 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--severities", default="")
     parser.add_argument("--seeds", default="")
     parser.add_argument("--quiet", type=int, default=None, help="cells without a fault, per system and half of seeds")
+    parser.add_argument("--pairs", type=int, default=0, help="cells with two faults at once, per system and seed")
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--jobs", type=int, default=1)
@@ -92,6 +94,9 @@ def arguments() -> argparse.Namespace:
     given.seeds = spread(given.seeds or ("1" if given.quick else "0-1"))
     given.severities = listed(given.severities) or (["all"] if given.quick else list(SEVERITIES))
     given.quiet = (6 if given.quick else 12) if given.quiet is None else given.quiet
+    if "two" in given.severities:
+        given.severities.remove("two")
+        given.pairs = given.pairs or 6
     given.no_baselines = given.no_baselines or given.quick
     given.anew = given.anew or (given.quick and not given.work and not given.report_only)
     return given
@@ -186,7 +191,10 @@ def work(given: argparse.Namespace, name: str) -> None:
             if os.getppid() != parent:
                 return  # whoever started the run has ended it
             print(f"cell {cell.name}", flush=True)
-            if cell.kind == NO_FAULT:
+            if cell.kind == TWO:
+                number = int(cell.severity.removeprefix("pair "))
+                line = pair_cell(scene, cell.name, name, number, cell.seed, list(kinds.values()))
+            elif cell.kind == NO_FAULT:
                 line = quiet_cell(scene, cell)
             elif cell.kind == REAL_EVENT and cell.severity in {e["name"] for e in events}:
                 event = next(e for e in events if e["name"] == cell.severity)
@@ -204,6 +212,8 @@ def cells_of(given: argparse.Namespace, system: str, kinds: list[str], events: l
         for kind in kinds:
             for severity in given.severities:
                 yield Cell(system, kind, severity, seed)
+        for number in range(given.pairs):
+            yield Cell(system, TWO, f"pair {number}", seed)
     halves = sorted({seed % 2 for seed in given.seeds})
     for n in range(given.quiet if not only or NO_FAULT in only else 0):
         for half in halves:
@@ -272,6 +282,9 @@ def said(line: dict[str, Any]) -> str:
     """One line of progress."""
     if line["state"] != "scored":
         return f"{line['cell']}: {line['state']}"
+    if line["kind"] == TWO:
+        told = f"{line['recall'] * 2:.0f} of 2 told{', as two' if line['as_two'] else ''}"
+        return f"{line['cell']}: {told} {line['struck']} → {line['answer'][:3]} {line['shares']} · {line['seconds']} s"
     if line["kind"] in (NO_FAULT, REAL_EVENT):
         return (
             f"{line['cell']}: {line['verdict']}, {line['findings']} findings {line['answer'][:3]}, {line['seconds']} s"
