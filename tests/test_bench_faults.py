@@ -200,8 +200,7 @@ def test_two_faults_at_once_are_a_section_of_their_own_and_count_in_no_other_fig
 
 @pytest.mark.slow
 def test_two_faults_in_the_shop_are_both_told(scene):
-    kinds = [k for k in KINDS if k.name in ("unit change", "wrong threshold", "misrouting")]
-    line = pair_cell(scene, "shop/two faults/pair 0/0", "shop", 0, 0, kinds)
+    line = pair_cell(scene, "shop/two faults/pair 2/0", "shop", 2, 0, [k for k in KINDS if k.propose])
 
     assert line["state"] == "scored"
     assert line["recall"] == 1.0
