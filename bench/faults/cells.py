@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.faults.answers import answered, judged, scored
 from bench.faults.baselines import ask_baselines
+from bench.faults.poor import poorer_answers
 from bench.faults.truth import Line, told_of, truth_of
 from underhood.build.trainset import open_training
 from underhood.faults import KINDS
@@ -61,12 +62,13 @@ def open_scene(bench: Workbench) -> Scene:
     return Scene(bench.engine, bench.record, bench.plan, bundle, 0)
 
 
-def strike_cell(scene: Scene, cell: Cell, kind: Kind, with_baselines: bool) -> Line:
+def strike_cell(scene: Scene, cell: Cell, kind: Kind, with_baselines: bool, poor: bool = False) -> Line:
     """The line of one fault. `state`: "scored", or why it is not scored.
 
     "cannot": this system cannot break like that; "no impact": too few decisions turned in
     all draws; "abstain": nothing that is visible in the record tells it from a sound one. That
-    is diagnosed too, but counts in no figure: right is to name no cause, or the right one.
+    is diagnosed too, but counts in no figure: right is to name no cause, or the right one. `poor`
+    diagnoses it again with parts of the record taken away.
     """
     line: Line = {**vars(cell), "cell": cell.name, "seen": cell.seed % 2 == 0}
     with struck_by(scene, kind, cell.severity, cell.seed, TRIES) as struck:
@@ -83,6 +85,8 @@ def strike_cell(scene: Scene, cell: Cell, kind: Kind, with_baselines: bool) -> L
         line["alarm"] = found.verdict == CAUSE and not line["top1"]
         if with_baselines:
             line["baselines"] = judged(ask_baselines(struck), struck)
+        if poor:
+            line["poor"] = poorer_answers(struck, tuple(line["right"]))
     return line
 
 

@@ -1,8 +1,9 @@
 """The bench of faults: every kind × severity × system, with cells in which nothing is broken, and a report.
 
 Usage: python bench/faults/run.py [--quick] [--systems DIR] [--only NAME,…] [--faults DIR] [--kinds NAME,…]
-       [--severities all,cohort,canary] [--seeds 0-3] [--quiet 12] [--pairs 0] [--held-out] [--no-baselines] [--jobs 1]
-       [--data DIR] [--prepared DIR] [--lines FILE] [--anew] [--report-only] [--out FILE.md] [--notes FILE.md]
+       [--severities all,cohort,canary] [--seeds 0-3] [--quiet 12] [--pairs 0] [--poor] [--held-out]
+       [--no-baselines] [--jobs 1] [--data DIR] [--prepared DIR] [--lines FILE] [--anew] [--report-only]
+       [--out FILE.md] [--notes FILE.md]
 
 Each system is a process of its own; each cell is one line of JSON in --lines, so that a run that was stopped
 goes on where it was (what was measured with older code stays: --anew begins again). Even seeds are for tuning,
@@ -78,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", default="")
     parser.add_argument("--quiet", type=int, default=None, help="cells without a fault, per system and half of seeds")
     parser.add_argument("--pairs", type=int, default=0, help="cells with two faults at once, per system and seed")
+    parser.add_argument("--poor", action="store_true", help="each cell again with parts of the record taken away")
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--jobs", type=int, default=1)
@@ -200,7 +202,7 @@ def work(given: argparse.Namespace, name: str) -> None:
                 event = next(e for e in events if e["name"] == cell.severity)
                 line = quiet_cell(scene, cell, event_of(bench, str(event["since"]), str(event["until"])))
             else:
-                line = strike_cell(scene, cell, kinds[cell.kind], not given.no_baselines)
+                line = strike_cell(scene, cell, kinds[cell.kind], not given.no_baselines, given.poor)
             keep(given.lines, {**line, "code": code})
             print(said(line), flush=True)
 
