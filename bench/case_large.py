@@ -126,8 +126,8 @@ def write_requests(engine: Any, scratch: Path, rows: int) -> None:
         for n in range(NUMBERS)
     )
     texts = ", ".join(f"'l' || (hash(i, 'x{t}') % {k})::VARCHAR as t{t}" for t, k in enumerate(LEVELS))
-    late = f"(i - {LEARNED}) * {DAYS * 86_400_000_000}::BIGINT // {rows}"
-    early = f"i * {29 * 86_400_000_000}::BIGINT // {LEARNED}"
+    late = f"((i - {LEARNED})::HUGEINT * {DAYS * 86_400_000_000} // {rows})::BIGINT"
+    early = f"(i::HUGEINT * {29 * 86_400_000_000} // {LEARNED})::BIGINT"
     at = (
         f"case when i < {LEARNED} then TIMESTAMP '2024-01-01' + to_microseconds({early}) "
         f"else TIMESTAMP '2024-02-01' + to_microseconds({late}) end as made"
@@ -147,7 +147,7 @@ def write_record(bench: Any, bundle: Any, rows: int) -> None:
 
     from underhood.build.checks import actions_of
     from underhood.build.scorer import score_frame
-    from underhood.record import seal as seals
+    from underhood.record.seal import seal_columns
 
     engine, plan = bench.engine, bench.plan
     for day in range(DAYS):
@@ -173,18 +173,9 @@ def write_record(bench: Any, bundle: Any, rows: int) -> None:
             **{"reason": pa.array(["score"] * n), "flags": empty, "patches": empty, "status": pa.array(["ok"] * n)},
         }
         outcome = {**asking, "known_at": moment, "label": asked["label"], "facts.bad": asked["bad"]}
-        files = {}
-        for kind, columns in (("decision", decision), ("outcome", outcome)):
-            name = f"kind={kind}/day=2024-02-{day + 1:02d}/{stem(day)}.parquet"
-            seals._write_segment(bench.record / "sealed" / name, pa.table(columns))
-            files[name] = n
-        said = seals._Manifest(seals.FORMAT, 2 * n, files)
-        (bench.record / "sealed" / f"{stem(day)}.json").write_bytes(seals.msgspec.json.encode(said))
-
-
-def stem(day: int) -> str:
-    """A hot file's name, as the log gives it."""
-    return f"hot-202402{day + 1:02d}T000000-1-0a"
+        date = f"2024-02-{day + 1:02d}"
+        shares = {("decision", date): pa.table(decision), ("outcome", date): pa.table(outcome)}
+        seal_columns(bench.record, f"hot-{date.replace('-', '')}T000000-1-0a", shares)
 
 
 def column(table: Any, name: str) -> Any:

@@ -159,21 +159,29 @@ def _seal_one(record: Path, hot: Path, errors: list[UnderhoodError]) -> list[Pat
     if len(errors) > n_errors:
         return []
     if entries:
-        files = _write_segments(record, hot, entries)
-        said = _Manifest(FORMAT, len(entries), files)
-        write_durably(manifest, [msgspec.json.format(msgspec.json.encode(said))])
+        seal_columns(record, hot.stem, {where: _columns(share) for where, share in _shares(entries).items()})
     remove_hot(hot)
     return [manifest] if entries else []
 
 
-def _write_segments(record: Path, hot: Path, entries: list[Entry]) -> dict[str, int]:
-    shares: dict[str, list[Entry]] = {}
+def _shares(entries: list[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """Entries by kind and day of `at`."""
+    shares: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         day = entry.at[:10] if _DAY.fullmatch(entry.at[:10]) else "unknown"
-        shares.setdefault(f"kind={entry.kind}/day={day}/{hot.stem}.parquet", []).append(entry)
-    for name, share in shares.items():
-        _write_segment(record / "sealed" / name, _columns(share))
-    return {name: len(share) for name, share in shares.items()}
+        shares.setdefault((entry.kind, day), []).append(entry)
+    return shares
+
+
+def seal_columns(record: Path, hot_name: str, shares: Mapping[tuple[str, str], pa.Table]) -> Path:
+    """Writes what stood in one hot file, as columns by kind and day (`table` tells which), and then its manifest."""
+    files = {f"kind={kind}/day={day}/{hot_name}.parquet": share for (kind, day), share in shares.items()}
+    for name, share in files.items():
+        _write_segment(record / "sealed" / name, share)
+    said = _Manifest(FORMAT, sum(s.num_rows for s in files.values()), {n: s.num_rows for n, s in files.items()})
+    manifest = record / "sealed" / f"{hot_name}.json"
+    write_durably(manifest, [msgspec.json.format(msgspec.json.encode(said))])
+    return manifest
 
 
 def _write_segment(path: Path, columns: pa.Table) -> None:
