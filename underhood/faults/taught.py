@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from underhood.build.fitting import open_features
-from underhood.build.ladder import fit
+from underhood.build.main_effects import fit_main_effects
 from underhood.build.scorer import Array, Frame, Model, score_frame
 from underhood.build.trainset import settle_predicate, training_sql
 from underhood.faults.kinds import Scene, counted
@@ -234,7 +234,7 @@ def _later_witness(scene: Scene) -> Witness | None:
         )
     )
     features = {f: lived[f] for f in scene.bundle.features}
-    model = fit("logistic", features, lived["label"], scene.bundle.feature_types)
+    model = fit_main_effects(features, lived["label"], scene.bundle.feature_types)
     for frame in (lived, taught):
         frame["score"] = np.clip(score_frame(model, {f: frame[f] for f in scene.bundle.features}), 1e-6, 1 - 1e-6)
     return Witness(model, taught, lived, names, step)
