@@ -35,10 +35,10 @@ class Ground:
     `truth` is the outcome's label, corrected by what the complaint says happened and by
     the label patches that the bundle learned with. `week` and `day` count UTC weeks (from a
     Monday) and days; `patched` is whether a patch had a say; `place` rises with id and names the
-    decision in queries.
+    decision in queries. `weight`: how many decisions a row stands for. It is 1, but for rows of `place` -1:
+    decisions that no change reaches, folded into one where all that counts is equal (`score` is their mean).
     """
 
-    id: Array
     score: Array
     action: Array
     truth: Array
@@ -48,6 +48,7 @@ class Ground:
     day: Array
     patched: Array
     place: Array
+    weight: Array
 
 
 Touched = tuple[int, int, float, float, float]
@@ -92,8 +93,39 @@ class Trial:
         return max(0.0, (self.broken - self.bettered) / max(1, self.n_healthy))
 
 
-def survey(scene: Scene) -> Ground:
-    """What happened to every decision of the scene's bundle that was not refused."""
+def survey(scene: Scene, reached: str = "") -> Ground:
+    """What happened to every decision of the scene's bundle that was not refused.
+
+    `reached`, SQL over `decisions`, folds those that are neither in question nor pass it: a trial
+    of a change that reaches only these costs what they cost, not what the record costs.
+    """
+    watch = scene.plan.system.goal.watch
+    watched = "".join(f", {quoted('row.' + w)} as {quoted(w)}" for w in watch)
+    place = f"case when bad or coalesce({reached}, false) then place else -1 end as place" if reached else "place"
+    sql = (
+        f"select {place}, score, action, {truth_sql(scene)} as truth, bad, "
+        f"(epoch_us(happened) + {MONDAY_US}) // {WEEK_US} as week, epoch_us(happened) // {DAY_US} as day, "
+        f"coalesce(len(patches), 0) > 0 as patched{watched} from decisions where status = 'ok'"
+    )
+    if reached:
+        sql = f"select * replace (avg(score) as score), count(*) as weight from ({sql}) group by all"
+    frame = scene.engine.frame(f"{sql} order by place")
+    return Ground(
+        frame["score"],
+        frame["action"],
+        frame["truth"],
+        frame["bad"] > 0,
+        frame["week"],
+        {w: frame[w] for w in watch},
+        frame["day"],
+        frame["patched"] > 0,
+        frame["place"].astype(np.int64),
+        frame.get("weight", np.ones(len(frame["place"]))),
+    )
+
+
+def truth_sql(scene: Scene) -> str:
+    """SQL over `decisions`: what happened, as the complaint and the label patches of the bundle have it."""
     said = [(scene.harm, not is_denial(scene.harm))] if scene.harm is not None else []
     said += [
         (c.where, c.to)
@@ -105,28 +137,7 @@ def survey(scene: Scene) -> Ground:
         f"when {'bad and ' if is_denial(where) else ''}{to_sql(settle_predicate(scene.plan, where))} then {to} "
         for where, to in said
     )
-    truth = f"case {cases} else label end" if cases else "label"
-    watched = ", ".join(f"{quoted('row.' + w)} as {quoted(w)}" for w in scene.plan.system.goal.watch)
-    frame = scene.engine.frame(
-        f"select place, id, score, action, {truth} as truth, bad, "
-        f"(epoch_us(happened) + {MONDAY_US}) // {WEEK_US} as week, epoch_us(happened) // {DAY_US} as day, "
-        f"coalesce(len(patches), 0) > 0 as patched {', ' + watched if watched else ''} "
-        "from decisions where status = 'ok' order by place"
-    )
-    groups = {w: frame[w] for w in scene.plan.system.goal.watch}
-    bad, patched = frame["bad"] > 0, frame["patched"] > 0
-    return Ground(
-        frame["id"],
-        frame["score"],
-        frame["action"],
-        frame["truth"],
-        bad,
-        frame["week"],
-        groups,
-        frame["day"],
-        patched,
-        frame["place"].astype(np.int64),
-    )
+    return f"case {cases} else label end" if cases else "label"
 
 
 def measure(
@@ -143,19 +154,26 @@ def measure(
     gain = np.where(known, before - after, 0.0)
     bad, healthy = ground.bad, known & ~ground.bad
     told = ground.action if scene.told is None else np.full(len(action), scene.told, dtype=object)
-    low, high = _interval(gain[known], ground.week[known])
+    low, high = _interval(gain[known], ground.week[known], ground.weight[known])
+
+    def count(which: Array) -> int:
+        return int(ground.weight[which].sum())
+
+    def mean(cost: Array) -> float:
+        return 1000 * float((cost * ground.weight)[known].sum() / ground.weight[known].sum()) if known.any() else 0.0
+
     return Trial(
         changes,
-        n_bad=int(bad.sum()),
-        repaired=int(((gain > 0) | gone | (~known & (action != told)))[bad].sum()),
-        turned=int(((action != ground.action) | gone)[bad].sum()),
-        still_told=int(((action == told) & ~gone)[bad].sum()),
-        n_healthy=int(healthy.sum()),
-        broken=int((gain[healthy] < 0).sum()),
-        bettered=int((gain[healthy] > 0).sum()),
-        changed=int(((action != ground.action) | gone).sum()),
-        money_before=1000 * float(before[known].mean()) if known.any() else 0.0,
-        money_after=1000 * float(after[known].mean()) if known.any() else 0.0,
+        n_bad=count(bad),
+        repaired=count(((gain > 0) | gone | (~known & (action != told))) & bad),
+        turned=count(((action != ground.action) | gone) & bad),
+        still_told=count((action == told) & ~gone & bad),
+        n_healthy=count(healthy),
+        broken=count((gain < 0) & healthy),
+        bettered=count((gain > 0) & healthy),
+        changed=count((action != ground.action) | gone),
+        money_before=mean(before),
+        money_after=mean(after),
         money_low=1000 * low,
         money_high=1000 * high,
         mean_score_bad=float(score[bad].mean()) if bad.any() else 0.0,
@@ -166,16 +184,18 @@ def measure(
     )
 
 
-def _interval(gain: Array, week: Array) -> tuple[float, float]:
-    if len(gain) < 2:
+def _interval(gain: Array, week: Array, weight: Array) -> tuple[float, float]:
+    n = float(weight.sum())
+    if n < 2:
         return 0.0, 0.0
     _, index = np.unique(week, return_inverse=True)
-    mean, groups = float(gain.mean()), int(index.max()) + 1
+    mean, groups = float((gain * weight).sum() / n), int(index.max()) + 1
+    off = (gain - mean) * weight
     if groups > 2:
-        sums = np.bincount(index, weights=gain - mean)
-        error = float(np.sqrt((sums**2).sum() * groups / (groups - 1)) / len(gain))
+        sums = np.bincount(index, weights=off)
+        error = float(np.sqrt((sums**2).sum() * groups / (groups - 1)) / n)
     else:
-        error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+        error = float(np.sqrt(((gain - mean) * off).sum() / (n - 1) / n))
     return mean - 1.96 * error, mean + 1.96 * error
 
 
@@ -184,7 +204,8 @@ def _by_group(ground: Ground, gain: Array, known: Array) -> dict[str, dict[str, 
     found: dict[str, dict[str, Touched]] = {}
     for name, values in ground.groups.items():
         levels, index = np.unique(values.astype(str), return_inverse=True)
-        found[name] = dict(zip(map(str, levels), _touched(gain, known, index, ground.week), strict=True))
+        touched = _touched(gain, known, ground.weight, index, ground.week)
+        found[name] = dict(zip(map(str, levels), touched, strict=True))
     return found
 
 
@@ -193,10 +214,11 @@ def _by_week(ground: Ground, gain: Array, known: Array) -> dict[str, Touched]:
     dated = ~np.isnan(ground.week.astype(float))
     weeks, index = np.unique(ground.week[dated], return_inverse=True)
     names = [str(np.datetime64(int(w) * WEEK_US - MONDAY_US, "us").astype("datetime64[D]")) for w in weeks]
-    return dict(zip(names, _touched(gain[dated], known[dated], index, ground.day[dated]), strict=True))
+    touched = _touched(gain[dated], known[dated], ground.weight[dated], index, ground.day[dated])
+    return dict(zip(names, touched, strict=True))
 
 
-def _touched(gain: Array, known: Array, index: Array, cluster: Array) -> list[Touched]:
+def _touched(gain: Array, known: Array, weight: Array, index: Array, cluster: Array) -> list[Touched]:
     """By index: how many get cheaper, how many dearer, money gained in all with its 95 % interval.
 
     The error is that of the sums of the clusters, where there are more than two of them
@@ -206,17 +228,17 @@ def _touched(gain: Array, known: Array, index: Array, cluster: Array) -> list[To
     _, clusters = np.unique(cluster, return_inverse=True)
     n_clusters = int(clusters.max()) + 1 if len(clusters) else 0
     cell = (index * n_clusters + clusters)[known]
-    shape, of, size = (n_levels, n_clusters), gain[known], n_levels * n_clusters
+    shape, of, size = (n_levels, n_clusters), (gain * weight)[known], n_levels * n_clusters
     sums = np.bincount(cell, weights=of, minlength=size).reshape(shape)
-    counts = np.bincount(cell, minlength=size).reshape(shape)
-    squares = np.bincount(index[known], weights=of**2, minlength=n_levels)
+    counts = np.bincount(cell, weights=weight[known], minlength=size).reshape(shape)
+    squares = np.bincount(index[known], weights=of * gain[known], minlength=n_levels)
     money, n, groups = sums.sum(axis=1), counts.sum(axis=1), (counts > 0).sum(axis=1)
     mean = money / np.maximum(1, n)
     clustered = ((sums - counts * mean[:, None]) ** 2).sum(axis=1) * groups / np.maximum(1, groups - 1)
     single = np.maximum(0.0, squares - n * mean**2) * n / np.maximum(1, n - 1)
     half = 1.96 * np.sqrt(np.where(groups > 2, clustered, single))
-    better = np.bincount(index, weights=known & (gain > 0), minlength=n_levels)
-    worse = np.bincount(index, weights=known & (gain < 0), minlength=n_levels)
+    better = np.bincount(index, weights=weight * (known & (gain > 0)), minlength=n_levels)
+    worse = np.bincount(index, weights=weight * (known & (gain < 0)), minlength=n_levels)
     columns = (c.tolist() for c in (better, worse, money, money - half, money + half))
     return [(int(b), int(w), gained, low, high) for b, w, gained, low, high in zip(*columns, strict=True)]
 

@@ -22,8 +22,8 @@ from underhood.plan.exprs import as_json, columns_of, shown
 from underhood.plan.render import to_sql
 from underhood.repair.bench import Ground, Trial, survey, trial_json
 from underhood.repair.meaning import Meaning
-from underhood.repair.neighbourhood import Harm, Neighbourhood, around, harm_of
-from underhood.repair.swaps import swap
+from underhood.repair.neighbourhood import Harm, Neighbourhood, around, around_all, harm_of
+from underhood.repair.swaps import reached_by, swap
 from underhood.repair.thinned import thinned
 from underhood.repair.trace import Trace, trace_row
 
@@ -88,19 +88,20 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
         rulings, causes = weigh(thin, ground, kinds, say)
         causes, together = _shared(thin, ground, causes)
     if every > 1:
-        ground = survey(scene)
-        causes = [_proven_on_all(scene, ground, c, every) if n < PROVEN else c for n, c in enumerate(causes)]
-    neighbourhood, harm = around(ground), harm_of(ground)
+        say("counting the first cause on all decisions")
+        causes = [_proven_on_all(scene, c, every) if n < PROVEN else c for n, c in enumerate(causes)]
+    neighbourhood, harm = around(ground) if every == 1 else around_all(scene, ground), harm_of(ground)
     verdict, says = _verdict(scene, causes, neighbourhood, harm, together)
     return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm, together=together)
 
 
-def _proven_on_all(scene: Scene, ground: Ground, cause: Cause, every: int) -> Cause:
+def _proven_on_all(scene: Scene, cause: Cause, every: int) -> Cause:
     """A cause that was found in a share of the questions, undone for all of them."""
     says = f"{cause.suspect.says} (counted in every {every}th question)"
     suspect = replace(cause.suspect, says=says)
     if cause.trial is None or not is_quick(suspect):
         return replace(cause, suspect=suspect)
+    ground = survey(scene, reached_by(scene, suspect.undo))
     return replace(_try(scene, ground, suspect, cause.stage, True), share=cause.share)
 
 

@@ -8,7 +8,8 @@ from math import sqrt
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.repair.bench import Ground
+from underhood.faults.kinds import Scene
+from underhood.repair.bench import Ground, truth_sql
 
 # In log-odds: 8 % reaches from 6 % to 10 %, 80 % from 76 % to 84 %. Fewer than MIN decisions
 # in it say little, so it widens, but never beyond what one would still call a similar score.
@@ -68,6 +69,31 @@ def around(ground: Ground) -> Neighbourhood | None:
     happened = float(ground.truth[near].mean())
     low, high = wilson(happened, int(near.sum()))
     return Neighbourhood(int(near.sum()), float(ground.score[near].mean()), happened, low, high)
+
+
+def around_all(scene: Scene, ground: Ground) -> Neighbourhood | None:
+    """The same of a record of which `ground` holds only a share, and all in question: the others are counted there."""
+    if not ground.bad.any():
+        return None
+    middle = float(np.median(logit(ground.score[ground.bad])))
+    p = "greatest(1e-4, least(1 - 1e-4, score))"
+    known = (
+        f"select score, {truth_sql(scene)} as truth, abs(ln({p} / (1 - {p})) - ({middle!r})) as distance "
+        "from decisions where status = 'ok'"
+    )
+    reach = NEAR
+    n, near = scene.engine.rows(
+        f"select count(*), count(*) filter (where distance <= {NEAR}) from ({known}) where truth is not null"
+    )[0]
+    if not n:
+        return None
+    if near < min(MIN, n):
+        nearest = f"select distance from ({known}) where truth is not null order by distance limit 1 offset "
+        reach = min(WIDEST, float(scene.engine.rows(f"{nearest}{min(MIN, n) - 1}")[0][0]))
+    n, told, happened = scene.engine.rows(
+        f"select count(*), avg(score), avg(truth::INT) from ({known}) where truth is not null and distance <= {reach!r}"
+    )[0]
+    return Neighbourhood(n, told, happened, *wilson(happened, n)) if n else None
 
 
 def logit(score: Array) -> Array:

@@ -58,6 +58,13 @@ def swap(scene: Scene, ground: Ground, *changes: Change) -> Trial:
     return measure(scene, ground, tuple(changes), score, action, gone)
 
 
+def reached_by(scene: Scene, changes: Sequence[Change]) -> str:
+    """SQL over `decisions`: those that these changes can reach; empty if that may be all of them."""
+    if any(c.where is None or c.part in (BUNDLE, UNTIL, *TRAINING_PARTS) for c in changes):
+        return ""
+    return " or ".join(f"({_predicate(scene, c)})" for c in changes)
+
+
 def _acted(
     scene: Scene, ground: Ground, bundle: Bundle, changes: Sequence[Change], score: Array, exprs: Mapping[str, Expr]
 ) -> tuple[Array, Array]:
