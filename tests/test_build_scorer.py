@@ -216,6 +216,24 @@ def test_features_that_say_nothing_give_the_share_of_the_label(kind: str) -> Non
         assert np.allclose(label.mean(), made, atol=1e-9)
 
 
+@pytest.mark.parametrize("n_leaves", [1, 2, 31, 32, 33, 64, 65, 200])
+def test_a_tree_of_any_size_gives_each_row_the_leaf_that_it_falls_into(n_leaves: int) -> None:
+    random = np.random.default_rng(n_leaves)
+
+    def tree(low: int, high: int) -> Any:
+        if high - low == 1:
+            return low / 7
+        cut = int(random.integers(low + 1, high))
+        return [0, cut - 0.5, bool(random.integers(2)), tree(low, cut), tree(cut, high)]
+
+    model = {"kind": "trees", "features": ["km"], "levels": {}, "trees": [tree(0, n_leaves), tree(0, n_leaves)]}
+    frame = {"km": np.append(random.integers(0, n_leaves, 300), np.nan)}
+    one = scorer(model)
+
+    assert score_frame(model, frame).tolist() == [one({"km": None if np.isnan(v) else v}) for v in frame["km"]]
+    assert leaves(model, frame)[:-1].tolist() == [[v, v] for v in frame["km"][:-1]]
+
+
 def test_rows_alike_to_the_model_share_their_leaves() -> None:
     frame, label = world(9)
     model = fit("trees", frame, label, TYPES)
