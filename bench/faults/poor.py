@@ -87,11 +87,9 @@ def poorer(struck: Struck, lacks: tuple[str, ...]) -> Iterator[Scene]:
 
 
 def _asked(scene: Scene, lacks: tuple[str, ...]) -> str:
-    """SQL of the questions as a log gives them: those that were decided, with inputs as served where no others are."""
-    nulls = ["NULL::BOOLEAN as label", *(f"NULL as {quoted(f)}" for f in scene.plan.facts)]
-    replaced = nulls if "outcome" in lacks else []
+    """SQL of the questions as a log gives them: those that were decided; none where no table of raw inputs is."""
     if RAW in lacks:
-        replaced = [*replaced, *(f"d.{quoted('row.' + n)} as {quoted(n)}" for n in scene.plan.inputs)]
-    once = 'select * from "rich decided" qualify row_number() over (partition by key order by asked_at, id) = 1'
-    other = f"replace ({', '.join(replaced)})" if replaced else ""
-    return f'select a.* {other} from "rich asks" a join ({once}) d on a.key = d.key'
+        return 'select * from "rich asks" limit 0'
+    nulls = ", ".join(["NULL::BOOLEAN as label", *(f"NULL as {quoted(f)}" for f in scene.plan.facts)])
+    other = f"replace ({nulls})" if "outcome" in lacks else ""
+    return f'select * {other} from "rich asks" where key in (select key from "rich decided")'
