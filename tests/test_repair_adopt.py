@@ -30,9 +30,11 @@ from underhood.ground.errors import NotCapturedError, ProjectError
 from underhood.plan.exprs import columns_of
 from underhood.repair import workbench as uh
 from underhood.repair.adopt import Adopted, adopt_system, open_adopted
+from underhood.repair.catches import kinds_named, run_drills
 from underhood.repair.causes import CAUSE, NOTHING, OPEN, Diagnosis
 from underhood.repair.roles import Roles
 from underhood.repair.unseen import COULD_NOT
+from underhood.repair.watch import watch
 from underhood.repair.workbench import open_workbench
 
 FIRST = datetime(2024, 1, 1)
@@ -692,3 +694,63 @@ def test_every_kind_says_which_parts_of_the_record_it_needs_by_names_that_there_
     assert {n for k in (UNLOGGED, *KINDS) for n in k.needs} <= set(NEEDS)
     assert not next(k for k in KINDS if k.name == "fan-out").needs
     assert "outcome moment" in next(k for k in KINDS if k.name == "label delay").needs
+
+
+# --- the nights, and faults on purpose ---
+
+
+def test_the_nightly_watch_looks_over_an_adopted_log(
+    hundredfold: pd.DataFrame, model: Any, taught: pd.DataFrame, tmp_path: Path
+) -> None:
+    raw = loans(N, 2)[["loan", *READS]]
+    adopt_system(hundredfold, tmp_path, name="desk", roles=ROLES, scorer=model, training=taught, inputs=raw)
+
+    with open_adopted(tmp_path, model) as bench:
+        before = watch(bench, until="2024-01-13")
+        night = watch(bench, until="2024-01-16", quiet=1)
+
+    assert before.alarms == ()
+    assert [a.cause.suspect.kind for a in night.alarms] == ["unit change"]
+    assert (night.quiet, night.false_alarms) == (1, 0)
+
+
+@pytest.mark.parametrize("columns", [["loan", "decided_at", *READS, "action"], ["loan", *READS, "score", "defaulted"]])
+def test_the_nightly_watch_of_a_poorer_log_says_nothing_that_it_cannot_see(
+    hundredfold: pd.DataFrame, tmp_path: Path, columns: list[str]
+) -> None:
+    roles = Roles(key="loan", inputs=tuple(READS))
+    adopt_system(hundredfold[columns], tmp_path, name="desk", roles=roles)
+
+    with open_adopted(tmp_path) as bench:
+        night = watch(bench, quiet=1)
+
+    assert night.decisions
+    assert {a.cause.suspect.kind for a in night.alarms} <= {"unit change"}
+
+
+@pytest.mark.slow
+def test_a_drill_strikes_an_adopted_system_with_what_its_scorer_can_show(
+    sound: pd.DataFrame, model: Any, tmp_path: Path
+) -> None:
+    adopt_system(sound, tmp_path, name="desk", roles=ROLES, scorer=model)
+    names = ["unit change", "wrong model", "leakage", "missing batch", "default path", "parse failure"]
+    kinds = kinds_named(names)
+
+    with open_adopted(tmp_path, model) as bench:
+        score = run_drills(bench, kinds=kinds, severities=["all"])
+
+    assert [(t.kind, t.by) for t in score.tested] == [("unit change", "watch")]
+    # a linear model has no score for a row of nulls, nobody said what was taught, and nothing is fitted here
+    assert [k for k, _, _ in score.skipped] == names[1:]
+
+
+@pytest.mark.slow
+def test_without_its_scorer_an_adopted_system_is_drilled_with_traffic_and_outcomes_only(
+    sound: pd.DataFrame, tmp_path: Path
+) -> None:
+    adopt_system(sound, tmp_path, name="desk", roles=ROLES)
+
+    with open_adopted(tmp_path) as bench:
+        score = run_drills(bench, kinds=kinds_named(["unit change", "misrouting", "fan-out"]), severities=["all"])
+
+    assert [t.kind for t in score.tested] == ["fan-out"]

@@ -291,8 +291,12 @@ def _score_of_nothing(scene: Scene) -> float:
 
 def propose_default(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
     """The score of an empty row, or the usual share of positives, stands in for the score."""
-    usual = float(scene.engine.rows("select avg(label::INT) from training")[0][0])
-    value = _score_of_nothing(scene) if random.random() < 0.5 else round(usual, 2)
+    usual, empty = scene.engine.rows("select avg(label::INT) from training")[0][0], _score_of_nothing(scene)
+    # of a system made elsewhere nobody may know what was taught, and its scorer may refuse a row of nulls
+    fit = [v for v in (empty, None if usual is None else round(float(usual), 2)) if v is not None and v == v]
+    if not fit:
+        return None
+    value = fit[0] if random.random() < 0.5 else fit[-1]
     return Injection(DEFAULT.name, inject_default(value, cohort), (), {"value": value}, cohort)
 
 

@@ -26,6 +26,7 @@ from underhood.repair.drill import SEVERITIES, Struck, diagnosed, struck_by
 from underhood.repair.pin import Pin, check_pin, read_pin
 from underhood.repair.promises import broken_since, contracts_of, holds_at_source, offered_rules
 from underhood.repair.replay import decision_from
+from underhood.repair.unseen import seeing
 from underhood.repair.watch import look_at
 from underhood.repair.workbench import Workbench, deployed
 from underhood.run.decide import decider
@@ -138,7 +139,7 @@ def run_drills(
     catchers = (*own_catchers(bench, rules), *more, Catcher(DIAGNOSIS, named_by_diagnosis))
     tested: list[Tried] = []
     skipped: list[tuple[str, str, str]] = []
-    for kind in (k for k in kinds if k.propose):
+    for kind in (k for k in seeing(scene, kinds) if k.propose):
         for severity in severities:
             bench.say(f"{kind.name}, {severity}")
             with struck_by(scene, kind, severity, seed, TRIES) as struck:
@@ -257,7 +258,7 @@ def _right(struck: Struck) -> tuple[str, ...]:
 
 def named_by_diagnosis(struck: Struck) -> datetime | None:
     """When the last of those who complain was decided about (UTC), if the first cause found is the fault; else null."""
-    found, _ = diagnosed(struck)
+    found, _ = diagnosed(struck, seeing(struck.scene))
     if not found.causes or found.causes[0].suspect.kind not in _right(struck):
         return None
     at: datetime | None = struck.scene.engine.rows("select max(asked_at) from decisions where bad")[0][0]

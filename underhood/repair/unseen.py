@@ -16,12 +16,12 @@ from underhood.build.bundle import Bundle, load
 from underhood.build.outside import out_of_reach
 from underhood.build.scorer import Array, Frame, score_frame
 from underhood.faults import KINDS
-from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
+from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.served import served_features
 from underhood.faults.unlogged import UNLOGGED, explaining
 from underhood.ground.errors import NotCapturedError, ProjectError
-from underhood.plan.changes import BUNDLE, FEATURE, INPUT, TRAINING_PARTS, Change
-from underhood.plan.exprs import columns_of
+from underhood.plan.changes import BUNDLE, FEATURE, INPUT, OUTCOME, SOURCE, TRAFFIC, TRAINING_PARTS, UNTIL, Change
+from underhood.plan.exprs import Expr, columns_of
 from underhood.plan.operations import TEXT
 from underhood.repair.causes import NOTHING, OPEN, Diagnosis, diagnose
 from underhood.repair.meaning import Meaning
@@ -92,8 +92,18 @@ def diagnose_seen(scene: Scene, meaning: Meaning, say: Say = lambda line: None) 
     if not is_adopted(scene.bundle):
         return diagnose(scene, meaning, say=say)
     missing = lacking(scene.bundle, _one(scene))
-    found = diagnose(scene, meaning, [_guarded(kind, missing) for kind in (UNLOGGED, *KINDS)], say)
-    return _honest(found, missing)
+    return _honest(diagnose(scene, meaning, _able(KINDS, missing), say), missing)
+
+
+def seeing(scene: Scene, kinds: Sequence[Kind] = KINDS) -> Sequence[Kind]:
+    """The kinds as they can look at this scene and strike it: of an adopted system, as far as its log and scorer go."""
+    return _able(kinds, lacking(scene.bundle, _one(scene))) if is_adopted(scene.bundle) else kinds
+
+
+def _able(kinds: Sequence[Kind], missing: Mapping[str, str]) -> list[Kind]:
+    # who asks whether another model decided must ask as well whether it read what was logged
+    first = [UNLOGGED] if any(k.name == "wrong model" for k in kinds) else []
+    return [_guarded(kind, missing) for kind in (*first, *kinds)]
 
 
 def can_try(scene: Scene, changes: Sequence[Change]) -> bool:
@@ -105,7 +115,7 @@ def can_try(scene: Scene, changes: Sequence[Change]) -> bool:
 
 def _refused(scene: Scene, changes: Sequence[Change]) -> bool:
     """Whether the scorer has no score for a row in which these inputs are null."""
-    emptied = {c.name for c in changes if c.part == INPUT and c.to is None}
+    emptied = {c.name for c in changes if c.part in (INPUT, SOURCE) and c.to is None}
     read = [n for n, e in scene.bundle.features.items() if columns_of(e) & emptied]
     if not read:
         return False
@@ -125,7 +135,7 @@ def _one(scene: Scene) -> dict[str, Array]:
 
 
 def _guarded(kind: Kind, missing: Mapping[str, str]) -> Kind:
-    """The kind, which says what it lacks instead of judging without it, and offers only undos that can be tried."""
+    """The kind, which says what it lacks instead of judging without it, and offers only what can be tried or struck."""
 
     def suspect(scene: Scene) -> Ruling:
         lacks = [missing[n] for n in kind.needs if n in missing]
@@ -141,7 +151,19 @@ def _guarded(kind: Kind, missing: Mapping[str, str]) -> Kind:
             return replace(ruling, says=_compared(ruling.says, missing))
         return replace(ruling, suspects=tuple(_triable(scene, s, missing) for s in ruling.suspects))
 
-    return replace(kind, suspect=suspect)
+    def propose(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
+        if kind.propose is None or any(n in missing for n in kind.needs):
+            return None
+        made = kind.propose(scene, random, cohort)
+        return None if made is None or _unstruck(made, missing) or _refused(scene, made.changes) else made
+
+    return replace(kind, suspect=suspect, propose=kind.propose and propose)
+
+
+def _unstruck(made: Injection, missing: Mapping[str, str]) -> bool:
+    """Whether no clone can show this fault: it would have to fit or to ask a model that is not here."""
+    parts = {c.part for c in made.changes}
+    return made.retrain or UNTIL in parts or ("scorer" in missing and not parts <= {OUTCOME, TRAFFIC})
 
 
 def _compared(says: str, missing: Mapping[str, str]) -> str:

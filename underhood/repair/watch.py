@@ -27,6 +27,7 @@ from underhood.repair.complaint import Complaint
 from underhood.repair.decided import corrected_labels, mean
 from underhood.repair.meaning import Meaning
 from underhood.repair.thinned import thinned
+from underhood.repair.unseen import seeing
 from underhood.repair.workbench import Workbench, deployed, local_day, moment
 
 QUIET = 4  # earlier windows that are looked over for false alarms
@@ -114,7 +115,7 @@ def look_at(scene: Scene, kinds: Sequence[Kind] = KINDS) -> tuple[list[Alarm], l
         return [], [], 0
     with thinned(scene) as (seen, _):
         ground = survey(seen)
-        _, causes = weigh(seen, ground, [k for k in kinds if k.stage <= QUICK], trains=False)
+        _, causes = weigh(seen, ground, seeing(seen, [k for k in kinds if k.stage <= QUICK]), trains=False)
         found = sorted((_alarm(seen, ground, c) for c in causes), key=lambda a: (-(a.saved or 0.0), -a.touched))
     return [a for a in found if _wakes(a)], [a for a in found if not _wakes(a)], scene.n_bad
 
