@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests import world
 from tests.world import Workbench
 from underhood.build.trainset import open_training
 from underhood.faults.kinds import Scene
+from underhood.faults.taught import taught_otherwise
 from underhood.plan.changes import INPUT, RECOMPUTED, Change
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
@@ -35,11 +38,30 @@ def test_a_share_of_all_views_is_seen_and_everything_that_is_meant(scene: Scene)
         seen = counts(thin)
         matched = thin.engine.rows("select count(*) from decisions d join asks a on d.key = a.key")[0][0]
 
-    assert every == before[0] // 200 > 1
+    assert before[0] // every >= 200 > before[0] // (2 * every)
     assert seen[1] == before[1] == 67
     assert all(s < 0.3 * b for s, b in zip(seen[:1] + seen[2:], before[:1] + before[2:], strict=True))
     assert matched == seen[0]  # a decision keeps its question
     assert counts(scene) == before
+
+
+def test_a_training_row_keeps_the_question_that_it_was_made_of(scene: Scene) -> None:
+    whole = taught_otherwise(scene)
+    with thinned(scene, many=500, kept=200) as (thin, _):
+        seen = taught_otherwise(thin)
+        shared = thin.engine.rows("select count(*) from training t semi join asks a on t.key = a.key")[0][0]
+        n = counts(thin)[3]
+
+    assert shared == n > 100
+    assert not whole.says
+    assert not seen.says
+
+
+def test_every_halving_of_the_keys_leaves_about_half(scene: Scene) -> None:
+    left = [scene.engine.rows(f"select count(*) from decisions where halvings >= {k}")[0][0] for k in range(4)]
+
+    assert left[0] == counts(scene)[0]
+    assert all(0.35 * one < next_one < 0.65 * one for one, next_one in pairwise(left))
 
 
 def test_a_small_record_is_seen_whole(scene: Scene) -> None:

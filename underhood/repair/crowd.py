@@ -7,6 +7,7 @@ from datetime import datetime
 from underhood.faults.kinds import Scene
 from underhood.plan.changes import Change
 from underhood.plan.render import quoted, sql_value
+from underhood.repair.decided import halvings_sql
 from underhood.run.policy import action_sql
 
 
@@ -27,6 +28,7 @@ def strike_traffic(scene: Scene, change: Change, where: str, since: datetime | N
     if change.name in ("dropped", "fewer"):
         engine.run(f"delete from decided where {where}")
     elif change.name == "doubled":
+        engine.run(f"update decided set again = true where {where}")
         engine.run(
             "insert into decided select * exclude (copy) replace (id || '-' || copy as id) from "
             f"(select *, unnest(range(1, {int(change.to) + 1})) as copy from decided where {where})"
@@ -43,6 +45,7 @@ def _retry(scene: Scene, change: Change, where: str) -> None:
     moved = f"least(1, greatest(0, score + {float(jitter)!r} * (hash(id || copy) % 2001 / 1000.0 - 1)))"
     about = "(0.9 + hash(id || copy || 's') % 201 / 1000.0)"
     later = f"to_milliseconds(round({float(seconds) * 1000!r} * copy * {about})::BIGINT)"
+    scene.engine.run(f"update decided set again = true where {where} and status = 'ok'")
     scene.engine.run(
         f"insert into decided select * exclude (copy) replace ({action_sql(scene.bundle.policy)} as action) from "
         f"(select * replace (id || '-' || copy as id, asked_at + {later} as asked_at, decided_at + {later} as "
@@ -52,14 +55,16 @@ def _retry(scene: Scene, change: Change, where: str) -> None:
 
 
 def _send_robot(scene: Scene, change: Change, since: datetime | None) -> None:
-    n, key, hours = change.to
+    n, named, hours = change.to
     first = sql_value(since) if since is not None else "(select min(asked_at) from decided)"
     at = f"{first} + to_milliseconds((hash('robot' || copy) % 1000000 / 1e6 * {float(hours) * 3.6e6!r})::BIGINT)"
+    key, halvings = "'robot-' || copy", halvings_sql("('robot-' || copy)")
     unknown = ["known_at", "label", *(f"facts.{f}" for f in scene.plan.facts)]
     nulls = ", ".join(f"NULL as {quoted(c)}" for c in unknown)
     scene.engine.run(
-        f"insert into decided select * exclude (copy) replace (id || '-robot-' || copy as id, 'robot-' || copy as key, "
+        f"insert into decided select * exclude (copy) replace (id || '-robot-' || copy as id, {key} as key, "
+        f"false as again, {halvings} as halvings, "
         f"{at} as asked_at, {at} as decided_at, strftime({at}, '%Y-%m-%d') as day, {nulls}) "
         f"from (select *, unnest(range(1, {int(n) + 1})) as copy from (select * from decided where key = "
-        f"{sql_value(key)} limit 1))"
+        f"{sql_value(named)} limit 1))"
     )

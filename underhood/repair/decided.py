@@ -22,7 +22,9 @@ from underhood.tables.local import Engine
 
 LAID_OUT = "laid out"  # what the view `decided` shows
 KEPT = 2  # laid out files that stay: another process may still read the one before
-VERSION = 2
+VERSION = 3
+MOST_HALVINGS = 24
+SHARED = 50_000  # decisions: of more, a share of about so many lies first in the file
 
 _COLUMNS: Mapping[str, str] = {
     "id": "VARCHAR",
@@ -79,6 +81,17 @@ def _cache(plan: Plan, record: Path) -> Path | None:
     return record / "cache" / f"decided-{digest(made_of)}.parquet"
 
 
+def halvings_sql(key: str = "key") -> str:
+    """SQL: how often a coin that is a key's own falls on its first side in a row; every 2ⁿ-th key has n or more."""
+    coins = f"(hash({key}, 'coin') | {1 << MOST_HALVINGS})"
+    return f"(bit_count(xor({coins}, {coins} - 1)) - 1)::UTINYINT"
+
+
+def halvings_of(n: int, kept: int) -> int:
+    """How often `n` can be halved before fewer than `kept` are left."""
+    return min(MOST_HALVINGS, max(0, (n // max(1, kept)).bit_length() - 1))
+
+
 def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
     """Lays out what is sealed, its pages verified first; nothing if a column is of several types."""
     sides = [_sealed(record, kind) for kind in ("decision", "outcome")]
@@ -90,7 +103,10 @@ def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     part = cache.with_suffix(f".{os.getpid()}.part")
     try:
-        engine.run(f"copy ({sql} order by place) to {sql_value(str(part))} (format parquet)")
+        n = engine.rows(f"select count(*) from {files[0]}")[0][0]
+        # those that a share would keep lie next to each other, so that it is read without the rest
+        order = f"order by least(halvings, {halvings_of(n, SHARED)}) desc, place"
+        engine.run(f"copy ({sql} {order}) to {sql_value(str(part))} (format parquet)")
         os.replace(part, cache)
     finally:
         part.unlink(missing_ok=True)
@@ -122,7 +138,11 @@ def _happened(plan: Plan) -> Expr:
 
 
 def _laid_out(plan: Plan, decisions: str, outcomes: str, held: set[str], known: set[str]) -> str:
-    """SQL of all decisions with their latest outcomes, `place` in order of id; what nobody captured is null."""
+    """SQL of all decisions with their latest outcomes; what nobody captured is null.
+
+    `place` is the place in order of id, `again` says whether its question was decided more than once,
+    `halvings` in which shares of all keys it is (`halvings_sql`).
+    """
     parts = [_cast(held, "d", name, kind) for name, kind in _COLUMNS.items()]
     parts += [_cast(held, "d", f"row.{n}", _SQL_TYPE[t]) for n, t in plan.inputs.items()]
     parts += [_cast(held, "d", f"features.{n}", _SQL_TYPE[t]) for n, t in plan.feature_types.items()]
@@ -137,7 +157,8 @@ def _laid_out(plan: Plan, decisions: str, outcomes: str, held: set[str], known: 
     if "key" not in held:
         source = "(select NULL as id, NULL as key where false)"
     return (
-        f"select *, strftime(local, '%Y-%m-%d') as day, row_number() over (order by id) as place from (select *, "
+        f"select *, strftime(local, '%Y-%m-%d') as day, {halvings_sql()} as halvings, count(*) over (partition by key) "
+        f"> 1 as again, row_number() over (order by id) as place from (select *, "
         f"timezone({zone}, timezone('UTC', happened)) as local from (select *, {to_sql(_happened(plan))} as happened "
         f"from (select {', '.join(parts)} from {source} d left join ({latest}) o on d.key = o.key)))"
     )
@@ -166,8 +187,9 @@ def mean(
     rows = (
         f"select * from decided where bundle = {sql_value(bundle)}"
         if bundle
-        else 'select * exclude (rank) from decided left join "bundle ranks" using (bundle) '
-        "qualify row_number() over (partition by key order by rank nulls last, id) = 1"
+        else "select * from decided where not again union all by name "
+        '(select * exclude (rank) from (select * from decided where again) left join "bundle ranks" using (bundle) '
+        "qualify row_number() over (partition by key order by rank nulls last, id) = 1)"
     )
     bad = f"coalesce({where}, false)" if where else "id in (select id from meant)"
     for label in labels:

@@ -182,9 +182,9 @@ class _Reader:
                 for word in self._numbers(plain):
                     if self._is_key((column, 0)) or self._beside(plain, column, word):
                         found.setdefault(word, []).append((column, float(word.replace(",", ""))))
+        listed = ", ".join(sql_value(w) for w in words) or "NULL"
         keyed = self.engine.rows(
-            f"select distinct unnest([key, id]) as name from decisions "
-            f"where list_has_any([key, id], [{', '.join(sql_value(w) for w in words)}])"
+            f"select distinct unnest([key, id]) as name from decisions where key in ({listed}) or id in ({listed})"
         )
         for (name,) in keyed:
             if name in words:

@@ -1,7 +1,8 @@
 """A large record looked at by a share of its questions: every decision in question, and every n-th other key.
 
 What a kind of fault must see shows in fifty thousand decisions as well as in ten
-million; what it suspects is then proven on all of them.
+million; what it suspects is then proven on all of them. What was asked before them and what the
+model learned from are drawn alike, so that a training row keeps the question that it was made of.
 """
 
 from __future__ import annotations
@@ -11,38 +12,50 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from underhood.faults.kinds import Scene
-from underhood.repair.decided import view_sql
+from underhood.plan.render import sql_value
+from underhood.repair.decided import halvings_of, halvings_sql, view_sql
 
-MANY, KEPT = 150_000, 50_000  # decisions from which a share is looked at, and about how many that is
+MANY, KEPT = 150_000, 50_000  # decisions from which a share is looked at, and at least how many that is
+TAUGHT = 10_000  # training rows that are looked at in any case
 
 
 @contextmanager
 def thinned(scene: Scene, many: int = MANY, kept: int = KEPT) -> Iterator[tuple[Scene, int]]:
     """The scene with every n-th key of `decisions`, `asks` and `training`, and n; itself and 1 if it is small.
 
-    All that the complaint means stays. Keys are drawn by their hash, the same in each view and each time.
+    All that the complaint means stays. Keys are drawn by their hash, the same in each view and each time;
+    n is a power of two, and another one for what was asked before the first decision.
     """
     engine = scene.engine
-    n = int(engine.rows("select count(*) from decisions")[0][0])
+    n, first = engine.rows("select count(*), min(asked_at) from decisions")[0]
     if n <= many:
         yield scene, 1
         return
-    every = max(1, n // kept)
+    before = f"asked_at < TIMESTAMP {sql_value(str(first))}"
+    n_before, n_taught = (int(engine.rows(sql)[0][0]) for sql in _counts(before))
+    now, past = halvings_of(int(n), kept), halvings_of(n_before, kept)
+    taught = min(past, halvings_of(n_taught, min(kept, TAUGHT)))
     was = {name: view_sql(engine, name) for name in ("decisions", "asks", "training")}
-    drawn = f"hash(key) % {every} = 0"
     try:
-        engine.run(f"create or replace table thin_decisions as select * from decisions where {drawn} or bad")
         engine.run(
-            f"create or replace table thin_asks as select * from asks where {drawn} "
-            "or key in (select key from thin_decisions where bad)"
+            f"create or replace table thin_decisions as select * from decisions where halvings >= {now} "
+            f"union all select * from decisions where bad and halvings < {now}"
         )
-        n_training = int(engine.rows("select count(*) from training")[0][0])
-        share = f" where hash(key) % {max(1, n_training // kept)} = 0" if n_training > many else ""
-        engine.run(f"create or replace table thin_training as select * from training{share}")
+        engine.run(
+            f"create or replace table thin_asks as select * from asks where {halvings_sql()} >= "
+            f"case when {before} then {past} else {now} end or key in (select key from thin_decisions where bad)"
+        )
+        engine.run(
+            f"create or replace table thin_training as select * from training where {halvings_sql()} >= {taught}"
+        )
         for name in was:
             engine.view(name, f"select * from thin_{name}")
-        yield replace(scene, kept={}), every
+        yield replace(scene, kept={}), 2**now
     finally:
         for name, sql in was.items():
             engine.run(sql)
             engine.run(f"drop table if exists thin_{name}")
+
+
+def _counts(before: str) -> tuple[str, str]:
+    return f"select count(*) from asks where {before}", "select count(*) from training"
