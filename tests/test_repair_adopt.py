@@ -32,10 +32,12 @@ from underhood.repair import workbench as uh
 from underhood.repair.adopt import Adopted, adopt_system, open_adopted
 from underhood.repair.catches import kinds_named, run_drills
 from underhood.repair.causes import CAUSE, NOTHING, OPEN, Diagnosis
+from underhood.repair.replay import decision_from
 from underhood.repair.roles import Roles
 from underhood.repair.unseen import COULD_NOT
 from underhood.repair.watch import watch
 from underhood.repair.workbench import open_workbench
+from underhood.run.decide import decision_id
 
 FIRST = datetime(2024, 1, 1)
 N, HALF = 3000, 1500
@@ -754,3 +756,23 @@ def test_without_its_scorer_an_adopted_system_is_drilled_with_traffic_and_outcom
         score = run_drills(bench, kinds=kinds_named(["unit change", "misrouting", "fan-out"]), severities=["all"])
 
     assert [t.kind for t in score.tested] == ["fan-out"]
+
+
+def test_columns_named_like_the_records_own_are_kept_apart_and_ids_are_those_that_decide_would_give(
+    tmp_path: Path,
+) -> None:
+    rows = pd.DataFrame(
+        {"loan": ["a", "b"], "when": [FIRST, FIRST], "id": [7.0, 8.0], "n": [1.0, 2.0], "day": ["x", "y"]}
+    )
+    log = rows.assign(score=[0.1, 0.9], action=["yes", "no"])
+    roles = Roles(key="loan", at="when", score="score", action="action", inputs=("id", "n", "day"))
+    adopt_system(pd.concat([log, log]), tmp_path, name="desk", roles=roles)
+
+    with open_adopted(tmp_path) as bench:
+        assert bench.n_decisions == 2  # the same row twice is one decision
+        made = [decision_from(row, bench.plan) for row in bench.engine.dicts("select * from decided order by key")]
+        assert [(d.key, dict(d.features)) for d in made] == [
+            ("a", {"id": 7.0, "n": 1.0, "day": "x"}),
+            ("b", {"id": 8.0, "n": 2.0, "day": "y"}),
+        ]
+        assert all(d.id == decision_id(d.bundle, d.key, d.asked_at, d.row) for d in made)

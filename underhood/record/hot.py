@@ -49,7 +49,7 @@ class HotFile:
 def create(record: Path, durability: Durability, now: datetime) -> HotFile:
     """A new file to write, locked. Raises RecordError, and then leaves nothing behind."""
     folder = record / "log"
-    path = folder / f"hot-{now:%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}.sqlite"
+    path = folder / f"{hot_name(now)}.sqlite"
     lock = db = None
     try:
         make_folder(folder)
@@ -69,6 +69,11 @@ def create(record: Path, durability: Durability, now: datetime) -> HotFile:
             raise failure("the log cannot be opened for writing", path, error) from error
         why = f"the log cannot be opened for writing: {error.strerror}"
         raise RecordError(why, str(folder), "allow writing there; it must be a local disk") from error
+
+
+def hot_name(now: datetime) -> str:
+    """A name that no other hot file has, without its suffix."""
+    return f"hot-{now:%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def line_of(entry: Entry) -> Line:

@@ -348,7 +348,7 @@ def _record(
             made[version] = bundles.pack(record, one)
             bench.database.deploy(bench.system.name, made[version].name, time_text(first), "underhood adopt")
         scores = None if log.roles.score else _scores(engine, log, scored)
-        n, n_outcomes = write_log(engine, plan, log, made, record, scores)
+        n, n_outcomes = write_log(engine, plan, log, made, record, scores, bench.clock())
         seal(record)
     return n, n_outcomes, tuple(b.name for b in made.values())
 

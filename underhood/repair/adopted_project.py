@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from underhood.build.bundle import Bundle
 from underhood.ground.errors import ProjectError
-from underhood.ground.records import Decision, Entry, Outcome
 from underhood.plan.joins import Plan
 from underhood.plan.operations import TIME
 from underhood.plan.render import quoted, sql_value
 from underhood.plan.steps import Costs, Policy
-from underhood.record.log import Log
+from underhood.record.hot import hot_name
 from underhood.record.objects import put_file
+from underhood.record.seal import seal_columns
 from underhood.repair.adopted_log import SQL_TYPE, AdoptedLog, label_sql
 from underhood.repair.roles import Roles
-from underhood.run.batch import decision_entry
 from underhood.run.decide import decision_id
-from underhood.run.outcomes import outcome_entry
 from underhood.tables.frames import Table
 from underhood.tables.local import Engine, stream_rows
 
-GROUP = 4096  # entries a commit
+DAY = "strftime({}, '%Y-%m-%d')"
 BY_LOG, NOT_LOGGED = "as logged", "not logged: what the policy makes of the score"
 
 
@@ -171,52 +172,87 @@ def write_log(
     bundles: Mapping[str, Bundle],
     record: Path,
     scores: Sequence[float] | None,
+    now: datetime,
 ) -> tuple[int, int]:
-    """Every decision and every known outcome as a line of the record's log; how many of each.
+    """Every decision and every known outcome as a line of the record's log, sealed; how many of each.
 
     `bundles` maps a version to the bundle that stands for it; `scores` stand in where
-    none was logged (NaN is none), in order of `@at`, `@row`.
+    none was logged (NaN is none), in order of `@at`, `@row`. `now` only names the files.
     """
-    own = {new: old for old, new in log.names.items()}
-    plain = list(dict.fromkeys([*log.names.values()]))
-    times = ["@at", "@asked", "@known", *[c for c in plain if log.types[c] == TIME]]
-    columns = ["@key", "@at", "@asked", "@score", "@action", "@version", "@label", "@known", *plain]
-    features = {f: log.names[f] for f in plan.features}
-    n_outcomes, seen = 0, set[str]()
-    entries: list[Entry] = []
-    with Log(record, durability="process") as to:
-        rows = stream_rows(engine, 'select * from adopted order by "@at", "@row"', columns, times)
-        for n, each in enumerate(rows):
-            captured = {log.key: each["@key"], log.at: each["@asked"], **{c: each[c] for c in plain if c in own}}
-            bundle = bundles[each["@version"] or ""]
-            score = each["@score"] if scores is None or scores[n] != scores[n] else scores[n]
-            decision = Decision(
-                id=decision_id(bundle.name, each["@key"], each["@at"], captured),
-                key=each["@key"],
-                asked_at=each["@at"],
-                decided_at=each["@at"],
-                bundle=bundle.name,
-                row=captured,
-                features={f: each[c] for f, c in features.items()},
-                score=None if score is None else round(score, bundle.model["digits"]),
-                action=each["@action"] or _ruled(bundle.policy, score),
-                reason=BY_LOG if each["@action"] else NOT_LOGGED,
-                candidates=bundle.policy.actions,
-            )
-            if decision.id in seen:
-                continue  # the same row twice is one decision
-            seen.add(decision.id)
-            entries.append(decision_entry(decision))
-            if each["@label"] is not None:
-                known = each["@known"] or each["@at"]
-                facts = {log.outcome: each["@label"], **({log.known: known} if log.roles.outcome_at else {})}
-                entries.append(outcome_entry(Outcome(each["@key"], known, each["@label"], facts)))
-                n_outcomes += 1
-            if len(entries) >= GROUP:
-                to.append(entries)
-                entries = []
-        to.append(entries)
-    return len(seen), n_outcomes
+    engine.adopt("adopted lines", _lines(engine, log, bundles, scores), "the log's decisions")
+    # the same row twice is one decision
+    once = 'qualify row_number() over (partition by "@id" order by "@n") = 1 order by "@n"'
+    numbered = 'select *, row_number() over (order by "@at", "@row") as "@n" from adopted'
+    rows = f'(select * from ({numbered}) join "adopted lines" using ("@n") {once})'
+    decisions = engine.table(f"select {_decision_columns(plan, log, bundles)} from {rows}")
+    known = f'from {rows} where "@label" is not null order by coalesce("@known", "@at"), "@n"'
+    outcomes = engine.table(f"select {_outcome_columns(log)} {known}")
+    shares: dict[tuple[str, str], Any] = {}
+    for kind, table in (("decision", decisions), ("outcome", outcomes)):
+        start = 0
+        for day, same in groupby(table["day"].to_pylist()):
+            n = len(list(same))
+            shares[kind, day] = table.slice(start, n).drop_columns(["day"])
+            start += n
+    seal_columns(record, hot_name(now), shares)
+    return decisions.num_rows, outcomes.num_rows
+
+
+def _lines(
+    engine: Engine, log: AdoptedLog, bundles: Mapping[str, Bundle], scores: Sequence[float] | None
+) -> dict[str, list[Any]]:
+    """What the engine cannot make of a row, in order of asking: its number, id, bundle, score and action."""
+    plain = list(dict.fromkeys(log.names.values()))
+    times = ["@at", "@asked", *[c for c in plain if log.types[c] == TIME]]
+    columns = ["@key", "@at", "@asked", "@score", "@action", "@version", *plain]
+    made: dict[str, list[Any]] = {name: [] for name in ("@n", "@id", "@bundle", "@scored", "@acted", "@reason")}
+    rows = stream_rows(engine, 'select * from adopted order by "@at", "@row"', columns, times)
+    for n, each in enumerate(rows):
+        bundle = bundles[each["@version"] or ""]
+        captured = {log.key: each["@key"], log.at: each["@asked"], **{c: each[c] for c in plain}}
+        score = each["@score"] if scores is None or scores[n] != scores[n] else scores[n]
+        made["@n"].append(n + 1)
+        made["@id"].append(decision_id(bundle.name, each["@key"], each["@at"], captured))
+        made["@bundle"].append(bundle.name)
+        made["@scored"].append(None if score is None or score != score else round(score, bundle.model["digits"]))
+        made["@acted"].append(each["@action"] or _ruled(bundle.policy, score))
+        made["@reason"].append(BY_LOG if each["@action"] else NOT_LOGGED)
+    return made
+
+
+def _decision_columns(plan: Plan, log: AdoptedLog, bundles: Mapping[str, Bundle]) -> str:
+    """SQL of the columns that a sealed decision has, and `day`."""
+    candidates = next(iter(bundles.values())).policy.actions
+    row = {log.key: '"@key"', log.at: _text('"@asked"')}
+    row |= {c: _text(quoted(c)) if log.types[c] == TIME else quoted(c) for c in dict.fromkeys(log.names.values())}
+    made = {
+        "id": '"@id"',
+        "at": _text('"@at"'),
+        "key": '"@key"',
+        "asked_at": _text('"@at"'),
+        "decided_at": _text('"@at"'),
+    }
+    made |= {"bundle": '"@bundle"', **{f"row.{c}": value for c, value in row.items()}}
+    made |= {f"features.{f}": row[log.names[f]] for f in plan.features}
+    made |= {"score": '"@scored"::DOUBLE', "action": '"@acted"', "reason": '"@reason"', "status": "'ok'"}
+    made |= {"flags": "[]::VARCHAR[]", "patches": "[]::VARCHAR[]"}
+    made |= {"candidates": f"[{', '.join(map(sql_value, candidates))}]::VARCHAR[]"}
+    made |= {"propensity": "1.0::DOUBLE", "latency_us": "0.0::DOUBLE", "day": DAY.format('"@at"')}
+    return ", ".join(f"{value} as {quoted(name)}" for name, value in made.items())
+
+
+def _outcome_columns(log: AdoptedLog) -> str:
+    """SQL of the columns that a sealed outcome has, and `day`."""
+    at = 'coalesce("@known", "@at")'
+    known = _text(at)
+    made = {"id": f"\"@key\" || '@' || {known}", "at": known, "key": '"@key"', "known_at": known, "label": '"@label"'}
+    made |= {f"facts.{log.outcome}": '"@label"', **({f"facts.{log.known}": known} if log.roles.outcome_at else {})}
+    made |= {"day": DAY.format(at)}
+    return ", ".join(f"{value} as {quoted(name)}" for name, value in made.items())
+
+
+def _text(moment: str) -> str:
+    return f"strftime({moment}, '%Y-%m-%dT%H:%M:%S.%f')"
 
 
 def _ruled(policy: Policy, score: float | None) -> str:
