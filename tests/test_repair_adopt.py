@@ -776,3 +776,17 @@ def test_columns_named_like_the_records_own_are_kept_apart_and_ids_are_those_tha
             ("b", {"id": 8.0, "n": 2.0, "day": "y"}),
         ]
         assert all(d.id == decision_id(d.bundle, d.key, d.asked_at, d.row) for d in made)
+
+
+def test_a_replay_says_at_how_many_decimals_an_adopted_score_was_compared(
+    sound: pd.DataFrame, model: Any, tmp_path: Path
+) -> None:
+    adopt_system(sound[:200], tmp_path, name="desk", roles=ROLES, scorer=model)
+
+    with open_adopted(tmp_path, model) as bench:
+        assert bench.n_decisions == 200
+        first = bench.engine.rows("select key from decided order by asked_at limit 1")[0][0]
+        again = uh.open_decision(bench, first).replay
+
+    assert again.is_identical
+    assert (again.digits, again.compared) == (6, "to 6 decimals, as logged")

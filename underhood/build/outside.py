@@ -39,6 +39,11 @@ _ANSWERS = ("predictions", "scores", "probabilities", "outputs")
 _FAILURES = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError, OSError)
 
 
+def digits_of(model: Mapping[str, Any]) -> int | None:
+    """The decimals to which a model's scores are rounded; null for our own, which are not."""
+    return int(model["digits"]) if model.get("kind") == OUTSIDE else None
+
+
 def no_scorer(types: Mapping[str, str], why: str) -> dict[str, Any]:
     """The model of a system whose scorer was not given: whoever wants a score gets NotCapturedError."""
     return _model("none", why, types)

@@ -146,7 +146,7 @@ def show_replays(to: Console, replays: Sequence[Replay]) -> None:
     """How many came out the same, and the first that did not."""
     same = sum(r.is_identical for r in replays)
     style = "green" if same == len(replays) else "red"
-    to.print(f"[{style}]{same:,} of {len(replays):,}[/] decided again identically, to the last bit")
+    to.print(f"[{style}]{same:,} of {len(replays):,}[/] decided again identically, {replays[0].compared}")
     for one in [r for r in replays if not r.is_identical][:5]:
         first = one.differences[0]
         to.print(f"  {one.id[:14]} differs first in {one.first}: {first.name} {first.served!r} → {first.again!r}")
@@ -157,7 +157,7 @@ def show_opened(to: Console, opened: Opened, actions: Sequence[tuple[str, float]
     d = opened.decision
     to.print(f"[bold]{escape(d.key)}[/] asked {d.asked_at[:16]} UTC, id {d.id}")
     state = (
-        "[green]identical to the last bit[/]"
+        f"[green]identical {opened.replay.compared}[/]"
         if opened.replay.is_identical
         else f"[red]differs in {opened.replay.first}[/]"
     )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from underhood.build.bundle import Bundle
+from underhood.build.outside import digits_of
 from underhood.build.scorer import Array, Frame, leaves, scorer
 from underhood.build.trainset import open_training
 from underhood.ground.records import Decision
@@ -84,7 +85,7 @@ def open_layers(
     unused = [n for n in bundle.inputs if n not in bundle.features]
     return Opened(
         decision,
-        replay(decision, decider(bundle, patches)),
+        replay(decision, decider(bundle, patches), digits_of(bundle.model)),
         recompute(engine, plan, decision),
         source_rows(engine, plan, decision.key),
         tuple(reading(bundle, n, decision.row.get(n), bundle.inputs[n]) for n in unused if n in bundle.usual),
@@ -157,7 +158,8 @@ def neighbours(engine: Engine, plan: Plan, bundle: Bundle, decision: Decision, n
     )
     chosen = [{**rows[i], "alike": float(alike[i])} for i in nearest]
     positive = sum(bool(r["label"]) for r in chosen)
-    return Neighbours(len(chosen), positive, float(alike[nearest].mean()), _shared(engine, plan, chosen), tuple(chosen))
+    near = float(alike[nearest].mean()) if chosen else 0.0  # of a system made elsewhere nobody may know what was taught
+    return Neighbours(len(chosen), positive, near, _shared(engine, plan, chosen), tuple(chosen))
 
 
 def likeness(bundle: Bundle, known: Frame, one: Frame) -> Array:

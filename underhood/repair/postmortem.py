@@ -165,6 +165,7 @@ def _opened(opened: Opened) -> dict[str, Any]:
         "reason": d.reason,
         "flags": list(d.flags),
         "identical": opened.replay.is_identical,
+        "compared": opened.replay.compared,
         "recomputed": None if opened.recomputed is None else len(opened.recomputed),
         "sources": [list(s) for s in opened.sources],
         "features": [

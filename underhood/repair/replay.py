@@ -29,31 +29,41 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replay:
-    """The outcome of a replay: identical to the last bit, or the first layer that differs and how."""
+    """The outcome of a replay: identical, or the first layer that differs and how.
+
+    `digits` are the decimals at which scores were compared, those that a log made elsewhere
+    was written with; null: all of them, to the last bit.
+    """
 
     id: str
     first: str
     differences: tuple[Difference, ...]
+    digits: int | None = None
 
     @property
     def is_identical(self) -> bool:
-        """Whether every layer came out the same to the last bit."""
+        """Whether every layer came out the same, as far as was compared."""
         return not self.first
 
+    @property
+    def compared(self) -> str:
+        """How far scores were compared, in words."""
+        return "to the last bit" if self.digits is None else f"to {self.digits} decimals, as logged"
 
-def replay(decision: Decision, decide: Decide) -> Replay:
+
+def replay(decision: Decision, decide: Decide, digits: int | None = None) -> Replay:
     """The same decision, made again from the row that was captured, by `decide` = decider(bundle, patches).
 
     Compares layer by layer and stops naming at the first difference: later ones
-    are usually its children. Raises NotCapturedError if the decision was logged
-    without its row.
+    are usually its children. `digits` is what the bundle's scores are rounded to, if they are
+    (`digits_of`). Raises NotCapturedError if the decision was logged without its row.
     """
     if not decision.row:
         raise NotCapturedError(
             "was logged without its row", decision.id, "replay needs the row: capture it from now on"
         )
     if decision.status != "ok":
-        return Replay(decision.id, "", ())
+        return Replay(decision.id, "", (), digits)
     again = decide(
         decision.row,
         key=decision.key,
@@ -71,8 +81,8 @@ def replay(decision: Decision, decide: Decide) -> Replay:
             if served.get(name) != value
         ]
         if found:
-            return Replay(decision.id, layer, tuple(found))
-    return Replay(decision.id, "", ())
+            return Replay(decision.id, layer, tuple(found), digits)
+    return Replay(decision.id, "", (), digits)
 
 
 def recompute(engine: Engine, plan: Plan, decision: Decision) -> tuple[Difference, ...] | None:

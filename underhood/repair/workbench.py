@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from underhood.build import bundle as bundles
 from underhood.build.builds import Build, build
 from underhood.build.bundle import Bundle
+from underhood.build.outside import digits_of
 from underhood.build.trainset import open_training
 from underhood.faults.kinds import Scene
 from underhood.faults.vectors import replayed
@@ -363,15 +364,16 @@ def replay_case(bench: Workbench, number: int | None = None) -> list[Replay]:
 
 def replay_all(bench: Workbench, decisions: Sequence[Decision]) -> list[Replay]:
     """Decisions made again, each with the bundle and the patches that made it."""
-    deciders: dict[tuple[str, tuple[str, ...]], Decide] = {}
+    deciders: dict[tuple[str, tuple[str, ...]], tuple[Decide, int | None]] = {}
     patches = patching.read_patches(bench.record)
     made = []
     for decision in decisions:
         by = (decision.bundle, decision.patches)
         if by not in deciders:
             own = [p for p in patches if p.name in decision.patches]
-            deciders[by] = decider(bundles.load(bench.record, by[0]), patching.decision_side(own))
-        made.append(replay(decision, deciders[by]))
+            bundle = bundles.load(bench.record, by[0])
+            deciders[by] = decider(bundle, patching.decision_side(own)), digits_of(bundle.model)
+        made.append(replay(decision, *deciders[by]))
     return made
 
 
