@@ -27,14 +27,15 @@ from underhood.faults import KINDS
 from underhood.faults.kinds import NEEDS
 from underhood.faults.unlogged import UNLOGGED
 from underhood.ground.errors import NotCapturedError, ProjectError
+from underhood.plan.changes import INPUT, UNTIL, Change
 from underhood.plan.exprs import columns_of
 from underhood.repair import workbench as uh
 from underhood.repair.adopt import Adopted, adopt_system, open_adopted
-from underhood.repair.catches import kinds_named, run_drills
+from underhood.repair.catches import kinds_named, quiet_scene, run_drills
 from underhood.repair.causes import CAUSE, NOTHING, OPEN, Diagnosis
 from underhood.repair.replay import decision_from
 from underhood.repair.roles import Roles
-from underhood.repair.unseen import COULD_NOT
+from underhood.repair.unseen import COULD_NOT, can_try
 from underhood.repair.watch import watch
 from underhood.repair.workbench import open_workbench
 from underhood.run.decide import decision_id
@@ -790,3 +791,17 @@ def test_a_replay_says_at_how_many_decimals_an_adopted_score_was_compared(
 
     assert again.is_identical
     assert (again.digits, again.compared) == (6, "to 6 decimals, as logged")
+
+
+def test_no_undo_that_would_fit_the_model_again_is_tried_on_an_adopted_system(
+    sound: pd.DataFrame, model: Any, taught: pd.DataFrame, tmp_path: Path
+) -> None:
+    adopt_system(sound[:200], tmp_path, name="desk", roles=ROLES, scorer=model, training=taught)
+
+    with open_adopted(tmp_path, model) as bench:
+        scene = quiet_scene(bench)
+        tried = [
+            can_try(scene, (change,)) for change in (Change(UNTIL, "training", "2024-01-02"), Change(INPUT, "age", 1))
+        ]
+
+    assert tried == [False, True]

@@ -192,7 +192,7 @@ def _in_the_way(scene: Scene, changes: Sequence[Change], missing: Mapping[str, s
     for name in (str(c.to) for c in changes if c.part == BUNDLE):
         if name != scene.bundle.name and "scorer" in (lacks := lacking(load(scene.record, name))):
             return lacks["scorer"]
-    if parts & set(TRAINING_PARTS):
+    if parts & {*TRAINING_PARTS, UNTIL}:
         return "the model was made elsewhere and cannot be fitted again here"
     return ""
 
