@@ -16,6 +16,7 @@ from bench.faults.baselines import psi, rank_by_classifier, rank_by_drift, share
 from bench.faults.cells import open_scene
 from bench.faults.others import read_faults
 from bench.faults.pairs import One, complained_about, go_together, pair_cell
+from bench.faults.poor import poorer
 from bench.faults.report import Report, figures, verdict_of, write_report
 from bench.faults.run import spread
 from underhood.faults import KINDS
@@ -24,6 +25,7 @@ from underhood.ground.errors import ProjectError
 from underhood.plan.changes import INPUT, ROUTE, SOURCE, THRESHOLD, Change
 from underhood.plan.exprs import col
 from underhood.repair.decided import mean
+from underhood.repair.drill import struck_by
 from underhood.repair.workbench import Workbench
 
 
@@ -206,6 +208,37 @@ def test_two_faults_in_the_shop_are_both_told(scene):
     assert line["recall"] == 1.0
     assert len(set(line["struck"])) == 2
     assert sum(s for s in line["shares"] if s) == pytest.approx(1.0)
+
+
+def test_what_a_part_of_the_record_is_worth_is_told_by_the_cells_that_were_diagnosed_without_it():
+    def poor(top1):
+        return {"without scorer": {"top1": top1, "locus": True, "silent": not top1, "answer": [], "seconds": 1.0}}
+
+    lines = (scored(poor=poor(True)), scored(kind="y", poor=poor(False)), scored(kind="z"))
+    text = write_report(Report(lines, ("shop",), 0.0))
+
+    assert "| made here | 1.000 | 1.000 | 0 |" in text
+    assert "| without scorer | 0.500 | 1.000 | 1 |" in text
+    assert "- without scorer: y" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lacks", "column"), [(("outcome",), "label"), (("raw inputs",), None), (("scorer",), None)])
+def test_what_is_taken_away_from_a_record_is_gone_and_comes_back(scene, lacks, column):
+    kind = next(k for k in KINDS if k.name == "unit change")
+    with struck_by(scene, kind, "all", 2, 3) as struck:
+        was = scene.engine.rows("select count(label), count(*) from decisions")[0]
+        asked = scene.engine.rows("select count(*) from asks")[0]
+        with poorer(struck, lacks) as poor:
+            known, n = poor.engine.rows("select count(label), count(*) from decisions where bad or not bad")[0]
+            assert n == was[1]
+            assert (known == 0) == (column == "label")
+            assert (poor.engine.rows("select count(*) from asks")[0][0] == 0) == (lacks == ("raw inputs",))
+            assert (poor.bundle.model["kind"] == "outside") == (lacks == ("scorer",))
+
+        assert scene.engine.rows("select count(label), count(*) from decisions")[0] == was
+        assert scene.engine.rows("select count(*) from asks")[0] == asked
+        assert scene.engine.rows("select count(*) from decisions where bad")[0][0] == len(struck.named)
 
 
 def test_faults_that_would_hide_each_other_make_no_pair():

@@ -105,6 +105,7 @@ def write_report(report: Report) -> str:
         *_grouped("By kind", report.faults, "kind"),
         *_quiet(report),
         *_two(report),
+        *_poor(report),
         *_untold(report),
         *_baselines(report),
         *_left_out(report),
@@ -188,6 +189,29 @@ def _two(report: Report) -> list[str]:
         beside = f"; others with a share: {', '.join(li['others'])}" if li["others"] else ""
         mark = "both" if li["both"] else "one" if li["either"] else "**none**"
         rows.append(f"- `{li['cell']}`: {mark} of {told}. Answer: {', '.join(li['answer'][:3]) or 'nothing'}{beside}")
+    return [*rows, ""]
+
+
+def _poor(report: Report) -> list[str]:
+    """What each part of the record is worth: the same cells, diagnosed without it."""
+    lines = [li for li in report.faults if li.get("poor")]
+    if not lines:
+        return []
+    told = ", ".join(sorted({str(li["system"]) for li in lines}))
+    rows = [
+        "## A poorer record",
+        "",
+        f"{len(lines)} cells ({told}), diagnosed again as if they were a log made elsewhere.",
+    ]
+    rows += ["", "| record | kind top-1 | locus top-1 | no cause told |", "|---|---|---|---|"]
+    here = [{"top1": li["top1"], "locus": li["locus"], "silent": not li["answer"]} for li in lines]
+    for level, of in {"made here": here, **{n: [li["poor"][n] for li in lines] for n in lines[0]["poor"]}}.items():
+        top1, locus = (mean(float(o[n]) for o in of) for n in ("top1", "locus"))
+        rows.append(f"| {level} | {top1:.3f} | {locus:.3f} | {sum(o['silent'] for o in of)} |")
+    rows += ["", "Kinds that came first in the full record and do not any more:", ""]
+    for level in lines[0]["poor"]:
+        lost = sorted({str(li["kind"]) for li in lines if li["top1"] and not li["poor"][level]["top1"]})
+        rows.append(f"- {level}: {', '.join(lost) or 'none'}")
     return [*rows, ""]
 
 
