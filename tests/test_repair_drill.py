@@ -80,6 +80,22 @@ def rules(drilled: Workbench, scene: Scene) -> Rules:
     return Rules(contracts_of(drilled, scene), offered_rules(scene, drilled.say))
 
 
+def test_a_draw_that_does_not_fit_is_drawn_again_and_only_what_never_fits_cannot_be(drilled: Workbench) -> None:
+    drawn = iter([None, JAMMED.propose, None, None])
+
+    def propose(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
+        one = next(drawn)
+        return one and one(scene, random, cohort)
+
+    picky = replace(JAMMED, propose=propose)
+    scene = quiet_scene(drilled)
+    with struck_by(scene, picky, "all", tries=2) as second:
+        assert second is not None
+        assert second.named
+    with struck_by(scene, picky, "all", tries=2) as never:
+        assert never is None
+
+
 def test_a_contract_catches_a_struck_value_on_its_first_row(drilled, scene, rules):
     with struck_by(scene, JAMMED, "all") as struck:
         found = broken_since(struck, rules.own)

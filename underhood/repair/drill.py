@@ -93,17 +93,24 @@ def diagnosed(struck: Struck, kinds: Sequence[Kind] = KINDS) -> tuple[Diagnosis,
 def struck_by(scene: Scene, kind: Kind, severity: str, seed: int = 0, tries: int = 1) -> Iterator[Struck | None]:
     """A masked clone with one fault of this kind in it; None if this system cannot break like that.
 
-    A fault that nobody would complain about is drawn again, up to `tries` times in all;
-    the last one is given then, with nobody named. While it is open, the views are the
-    clone's and `sound` holds the decisions as they were (see `clone.strike`).
+    A draw that does not fit the system (a column of another type, a cohort), or whose fault nobody would
+    complain about, is drawn again, up to `tries` times in all; the last fault is given then, with nobody
+    named. While it is open, the views are the clone's and `sound` holds the decisions as they were (see
+    `clone.strike`).
     """
-    made: Struck | None = None
+    last: int | None = None
     for turn in range(tries):
         with ExitStack() as stack:
             made = stack.enter_context(_struck_once(scene, kind, severity, seed, turn))
-            if made is None or made.named or turn == tries - 1:
+            last = turn if made is not None else last
+            if made is not None and (made.named or turn == tries - 1):
                 yield made
                 return
+    if last is None:
+        yield None
+        return
+    with _struck_once(scene, kind, severity, seed, last) as made:
+        yield made
 
 
 @contextmanager
