@@ -19,13 +19,15 @@ from bench.faults.pairs import One, complained_about, go_together, pair_cell
 from bench.faults.poor import poorer
 from bench.faults.report import Report, figures, verdict_of, write_report
 from bench.faults.run import spread
+from bench.faults.truth import truth_of
 from underhood.faults import KINDS
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.ground.errors import ProjectError
-from underhood.plan.changes import INPUT, ROUTE, SOURCE, THRESHOLD, Change
+from underhood.plan.changes import INPUT, OUTCOME, ROUTE, SOURCE, THRESHOLD, TRAFFIC, Change
 from underhood.plan.exprs import col
+from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean
-from underhood.repair.drill import struck_by
+from underhood.repair.drill import Struck, struck_by
 from underhood.repair.workbench import Workbench
 
 
@@ -239,6 +241,31 @@ def test_what_is_taken_away_from_a_record_is_gone_and_comes_back(scene, lacks, c
         assert scene.engine.rows("select count(label), count(*) from decisions")[0] == was
         assert scene.engine.rows("select count(*) from asks")[0] == asked
         assert scene.engine.rows("select count(*) from decisions where bad")[0][0] == len(struck.named)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "share", "tells"),
+    [
+        (Change(OUTCOME, "turned", 0.9), 1.0, "what happens where such scores are told"),
+        (Change(OUTCOME, "known_at", None), 1.0, "for how many it is known what happened"),
+        (Change(OUTCOME, "mislabelled", 1.0), 0.02, "labels contradict their facts"),
+        (Change(SOURCE, "km", col("row.km") * 10), 1.0, "km"),
+        (Change(TRAFFIC, "doubled", 1), 0.02, "the same question stands there twice, or one that nobody asked"),
+        (Change(OUTCOME, "turned", 0.4), 0.02, None),
+        (Change(SOURCE, "km", col("row.km") * 1.001), 0.02, None),
+    ],
+    ids=str,
+)
+def test_the_oracle_tells_what_moved_by_more_than_chance_and_no_more(scene, change, share, tells):
+    reach = Reach(datetime(2024, 3, 10), share=share)
+    injection = Injection("made up", (change,), ("km",) if change.name == "km" else ())
+    with strike(scene, injection, reach) as made:
+        struck = Struck("made up", "all", injection, reach, datetime(2024, 3, 10), made, 0, (), None)
+        _, changed, oracle = truth_of(struck)
+
+    assert changed
+    assert (tells in oracle) if tells else not oracle
 
 
 def test_faults_that_would_hide_each_other_make_no_pair():

@@ -142,6 +142,8 @@ def _oracle(struck: Struck, is_changed: bool) -> list[str]:
     moved = [c for c in injection.columns if _moved(struck, c)] if SOURCE in parts else []
     if moved or parts == {SOURCE}:
         return moved
+    if any(c.name == "mislabelled" for c in injection.changes) and struck.scene.plan.facts:
+        return ["labels contradict their facts"]
     traffic = [c for c in injection.changes if c.part == TRAFFIC]
     if any(c.name != "fewer" for c in traffic):
         return ["the same question stands there twice, or one that nobody asked"]
