@@ -201,8 +201,9 @@ def _groups(name: str, kind: str, values: Array, levels: list[str]) -> Iterator[
 def sums(look: Residuals, weight: Array) -> tuple[Array, Array]:
     """Sums of a weight by slice: of all decisions, and of each group (groups × slices)."""
     m = look.n_slices
-    whole = np.bincount(look.slice, weight, minlength=m)
-    parts = [np.bincount(look.slice[g.holds], weight[g.holds], minlength=m) for g in look.groups]
+    begins = np.flatnonzero(np.diff(look.slice, prepend=-1))  # decisions are in order of asking, and so of slices
+    whole = np.add.reduceat(weight, begins)
+    parts = [np.add.reduceat(np.where(g.holds, weight, 0.0), begins) for g in look.groups]
     return whole, np.asarray(parts).reshape(len(look.groups), m)
 
 

@@ -206,9 +206,9 @@ def _heaviest(past: Array, now: Array) -> list[float]:
     shares: dict[float, list[float]] = {}
     for side, values in enumerate((past, now)):
         found, counts = np.unique(values, return_counts=True)
-        for value, many in zip(found, counts, strict=True):
-            if many > max(4, ALONE * len(values)):
-                shares.setdefault(float(value), [0.0, 0.0])[side] = many / len(values)
+        heavy = counts > max(4, ALONE * len(values))
+        for value, many in zip(found[heavy], counts[heavy], strict=True):
+            shares.setdefault(float(value), [0.0, 0.0])[side] = many / len(values)
     return sorted(shares, key=lambda v: (-abs(shares[v][0] - shares[v][1]), v))[:HEAVY]
 
 

@@ -37,9 +37,11 @@ def thinned(scene: Scene, many: int = MANY, kept: int = KEPT) -> Iterator[tuple[
     taught = min(past, halvings_of(n_taught, min(kept, TAUGHT)))
     was = {name: view_sql(engine, name) for name in ("decisions", "asks", "training")}
     try:
+        # by place: whether an id is among those meant would be asked of rows of all columns
+        engine.run("create or replace table thin_meant as select place from decisions where bad")
         engine.run(
             f"create or replace table thin_decisions as select * from decisions where halvings >= {now} "
-            f"union all select * from decisions where bad and halvings < {now}"
+            f"union all select d.* from decisions d semi join thin_meant using (place) where halvings < {now}"
         )
         engine.run(
             f"create or replace table thin_asks as select * from asks where {halvings_sql()} >= "
@@ -55,6 +57,7 @@ def thinned(scene: Scene, many: int = MANY, kept: int = KEPT) -> Iterator[tuple[
         for name, sql in was.items():
             engine.run(sql)
             engine.run(f"drop table if exists thin_{name}")
+        engine.run("drop table if exists thin_meant")
 
 
 def _counts(before: str) -> tuple[str, str]:
