@@ -57,6 +57,19 @@ def test_a_training_row_keeps_the_question_that_it_was_made_of(scene: Scene) -> 
     assert not seen.says
 
 
+def test_a_share_of_a_share_is_smaller_and_holds_what_is_meant(scene: Scene) -> None:
+    with thinned(scene, many=500, kept=200) as (thin, every):
+        outer = counts(thin)
+        with thinned(thin, many=100, kept=50, name="few") as (few, again):
+            inner = counts(few)
+        assert counts(thin) == outer
+
+    assert again > every
+    assert inner[1] == outer[1] == 67
+    assert inner[0] - 67 < 0.6 * (outer[0] - 67)
+    assert inner[3] <= outer[3]
+
+
 def test_every_halving_of_the_keys_leaves_about_half(scene: Scene) -> None:
     left = [scene.engine.rows(f"select count(*) from decisions where halvings >= {k}")[0][0] for k in range(4)]
 

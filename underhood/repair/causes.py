@@ -17,6 +17,7 @@ from typing import Any
 from underhood.build.trainset import settle_predicate
 from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
+from underhood.faults.values import VALUE_KINDS
 from underhood.plan.changes import CALIBRATION, LABEL, ROUTE, TRAINING_PARTS, UNTIL, change_json
 from underhood.plan.exprs import as_json, columns_of, shown
 from underhood.plan.render import to_sql
@@ -36,6 +37,7 @@ TRUST: Mapping[int, float] = {1: 1.0, 2: 0.95, 3: 0.9, 4: 0.6, 5: 0.5}
 OUTSIDE = 5  # the stage of what moved in the world, which no undo takes back
 CERTAIN = 2  # the last stage at which a suspect is a fact of the record, not an inference
 BLAME = 0.3  # the most that a fact's weight loses by what its undoing breaks
+GLANCE = 6_000  # decisions of a large record in which a wrong value is looked for before all else
 PROVEN = 1  # causes of a large record whose undoing is tried on all of it
 PLAIN = 0.85  # weight from which a cause is plain
 TOGETHER, SHARE = 4, 0.1  # suspects tried together at most; a smaller share of the repair is nobody's
@@ -84,6 +86,7 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
     with thinned(scene) as (thin, every):
         if every > 1:
             say(f"looking at every {every}th question, and all that are meant")
+            _glance(thin, kinds, say)
         ground = survey(thin)
         rulings, causes = weigh(thin, ground, kinds, say)
         causes, together = _shared(thin, ground, causes)
@@ -93,6 +96,14 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
     neighbourhood, harm = around(ground) if every == 1 else around_all(scene, ground), harm_of(ground)
     verdict, says = _verdict(scene, causes, neighbourhood, harm, together)
     return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm, together=together)
+
+
+def _glance(scene: Scene, kinds: Sequence[Kind], say: Say) -> None:
+    """Says what wrong value shows in some thousands of questions already, so that nobody waits for the first words."""
+    with thinned(scene, GLANCE, GLANCE, "few") as (few, _):
+        for kind in (k for k in kinds if k.name in {v.name for v in VALUE_KINDS}):
+            for suspect in kind.suspect(few).suspects:
+                return say(f"it may be: {suspect.says} (at first glance)")
 
 
 def _proven_on_all(scene: Scene, cause: Cause, every: int) -> Cause:

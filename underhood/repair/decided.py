@@ -1,12 +1,13 @@
 """The record's decisions with their latest outcomes, laid out as one table that everything in this floor reads.
 
 Laying out is done once: while nothing is added to the record, the table is a file of
-its cache, sorted by id, and every query reads only the columns that it needs.
+its cache, and every query reads only the columns that it needs.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from underhood.record.seal import column_types, manifests, read_segment, segment
 from underhood.tables.local import Engine
 
 LAID_OUT = "laid out"  # what the view `decided` shows
+SHARE = "share of asks"
 KEPT = 2  # laid out files that stay: another process may still read the one before
 VERSION = 3
 MOST_HALVINGS = 24
-SHARED = 50_000  # decisions: of more, a share of about so many lies first in the file
+SHARED = 50_000  # decisions: of more than twice as many, shares down to about so many lie once more by themselves
 
 _COLUMNS: Mapping[str, str] = {
     "id": "VARCHAR",
@@ -53,7 +55,7 @@ def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str
     if cache is not None and not cache.exists():
         _write(engine, plan, record, cache)
     if cache is not None and cache.exists():
-        engine.view(LAID_OUT, f"select * from read_parquet({sql_value(str(cache))})")
+        engine.view(LAID_OUT, _cached(engine, cache))
     else:
         logs = {kind: table(record, kind) for kind in ("decision", "outcome")}
         for kind, log in logs.items():
@@ -101,18 +103,71 @@ def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
     once = [f"(select * from {f} {_once(engine, f)})" for f in files]
     sql = _laid_out(plan, once[0], once[1], set(column_types(sides[0])), set(column_types(sides[1])))
     cache.parent.mkdir(parents=True, exist_ok=True)
-    part = cache.with_suffix(f".{os.getpid()}.part")
+    n = engine.rows(f"select count(*) from {files[0]}")[0][0]
+    often = halvings_of(n, SHARED)
+    # a wide table is sorted only where that is cheap: many rows stay in the order of the log
+    _copy(engine, sql if often else f"{sql} order by place", part := cache.with_suffix(f".{os.getpid()}.made"))
     try:
-        n = engine.rows(f"select count(*) from {files[0]}")[0][0]
-        # those that a share would keep lie next to each other, so that it is read without the rest
-        order = f"order by least(halvings, {halvings_of(n, SHARED)}) desc, place"
-        engine.run(f"copy ({sql} {order}) to {sql_value(str(part))} (format parquet)")
+        if often:
+            some = f"select * from read_parquet({sql_value(str(part))}) where halvings >= {_kept(often)}"
+            _copy(engine, f"{some} order by least(halvings, {often}) desc, place", _share_of(cache))
         os.replace(part, cache)
     finally:
         part.unlink(missing_ok=True)
     older = sorted(cache.parent.glob("decided-*.parquet"), key=lambda p: p.stat().st_mtime)
     for path in older[:-KEPT]:
         path.unlink(missing_ok=True)
+        _share_of(path).unlink(missing_ok=True)
+
+
+def _copy(engine: Engine, sql: str, to: Path) -> None:
+    part = to.with_suffix(f".{os.getpid()}.part")
+    try:
+        engine.run(f"copy ({sql}) to {sql_value(str(part))} (format parquet)")
+        os.replace(part, to)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _share_of(cache: Path) -> Path:
+    """Where a share of a large record lies once more, so that it is read without the rest."""
+    return cache.with_name(f"share-of-{cache.name}")
+
+
+def share_asks(engine: Engine, cache: Path) -> None:
+    """Keeps a share of a large table of questions by itself, as the view `SHARE`; `cache` is where all of it lies."""
+    whole = f"read_parquet({sql_value(str(cache))})"
+    often = halvings_of(engine.rows(f"select count(*) from {whole}")[0][0], SHARED)
+    if not often:
+        return
+    if not _share_of(cache).exists():
+        some = f"select * from (select *, {halvings_sql()} as halvings from {whole}) where halvings >= {_kept(often)}"
+        _copy(engine, f"{some} order by least(halvings, {often}) desc, asked_at", _share_of(cache))
+    engine.view(SHARE, f"select * from read_parquet({sql_value(str(_share_of(cache)))})")
+
+
+def asks_in_share(engine: Engine, often: int) -> bool:
+    """Whether every 2ⁿ-th question (n is `often`) is in the view `SHARE`, of the very table that is the view `asks`."""
+    share = view_sql(engine, SHARE)
+    of = re.search(r"share-of-(asks-\w+\.parquet)", share)
+    if of is None or of[1] not in view_sql(engine, "asks"):
+        return False
+    return bool(engine.rows(f"select min(halvings) from {quoted(SHARE)}")[0][0] <= often)
+
+
+def _kept(often: int) -> int:
+    """The least halvings of what is kept by itself: four times what is mostly asked for."""
+    return max(1, often - 2)
+
+
+def _cached(engine: Engine, cache: Path) -> str:
+    """SQL of what is laid out: of a large record first its share, so that `halvings >= n` is read from there alone."""
+    whole = f"select * from read_parquet({sql_value(str(cache))})"
+    if not _share_of(cache).exists():
+        return whole
+    share = f"select * from read_parquet({sql_value(str(_share_of(cache)))})"
+    least = engine.rows(f"select min(halvings) from ({share})")[0][0]
+    return f"{share} union all {whole} where halvings < {least}"
 
 
 def _sealed(record: Path, kind: str) -> list[Path]:
@@ -148,19 +203,18 @@ def _laid_out(plan: Plan, decisions: str, outcomes: str, held: set[str], known: 
     parts += [_cast(held, "d", f"features.{n}", _SQL_TYPE[t]) for n, t in plan.feature_types.items()]
     parts += [_cast(known, "o", "known_at", "TIMESTAMP"), _cast(known, "o", "label", "BOOLEAN")]
     parts += [_cast(known, "o", f"facts.{n}", _SQL_TYPE[t]) for n, t in plan.facts.items()]
-    latest = (
-        f"select * from {outcomes} qualify row_number() over (partition by key order by known_at desc, id) = 1"
-        if "key" in known
-        else "select NULL as key where false"
-    )
+    latest = f"select * from {outcomes} qualify row_number() over (partition by key order by known_at desc, id) = 1"
+    if "key" not in known:
+        latest = "select NULL as key where false"
     zone, source = sql_value(plan.system.zone), decisions
     if "key" not in held:
         source = "(select NULL as id, NULL as key where false)"
+    numbered = "select id, row_number() over (order by id) as place, count(*) over (partition by key) > 1 as again"
     return (
-        f"select *, strftime(local, '%Y-%m-%d') as day, {halvings_sql()} as halvings, count(*) over (partition by key) "
-        f"> 1 as again, row_number() over (order by id) as place from (select *, "
+        f"select *, strftime(local, '%Y-%m-%d') as day, {halvings_sql()} as halvings from (select *, "
         f"timezone({zone}, timezone('UTC', happened)) as local from (select *, {to_sql(_happened(plan))} as happened "
-        f"from (select {', '.join(parts)} from {source} d left join ({latest}) o on d.key = o.key)))"
+        f"from (select {', '.join(parts)}, n.place, n.again from {source} d left join ({latest}) o on d.key = o.key "
+        f"left join ({numbered} from {source}) n on d.id = n.id)))"
     )
 
 

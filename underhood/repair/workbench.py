@@ -49,7 +49,7 @@ from underhood.repair.cases import (
 )
 from underhood.repair.causes import Diagnosis, diagnosis_json
 from underhood.repair.complaint import Complaint, read_complaint
-from underhood.repair.decided import lay_out, mean
+from underhood.repair.decided import lay_out, mean, share_asks
 from underhood.repair.fixes import blame_of, candidates
 from underhood.repair.intake import understand
 from underhood.repair.layers import Opened, open_layers
@@ -109,7 +109,7 @@ class Workbench:
         self.say("reading sources")
         plan = read_plan(self.engine, self.system, self.project.folder, self.record)
         self.say("joining as of then")
-        read_asks(self.engine, plan, self.record)
+        share_asks(self.engine, read_asks(self.engine, plan, self.record))
         return plan
 
     @cached_property
