@@ -13,14 +13,28 @@ import pytest
 from underhood.build.trainset import open_training
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
 from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, inject_delay, inject_feedback
-from underhood.faults.drift import CONCEPT, COVARIATE, PRIOR, REAL_EVENT, inject_concept, inject_event, inject_prior
+from underhood.faults.drift import (
+    CONCEPT,
+    COVARIATE,
+    PRIOR,
+    REAL_EVENT,
+    WORSE,
+    _dearer,
+    inject_concept,
+    inject_event,
+    inject_prior,
+)
 from underhood.faults.envelope import ENVELOPE, inject_envelope
 from underhood.faults.flips import FLIP, inject_flip, undo_flip
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
-from underhood.faults.outcomes import auc_of, recalibrated, residuals, said, steps_of
-from underhood.faults.turns import turn_of
-from underhood.plan.changes import CALIBRATION, Change
+from underhood.faults.labels import DEFINITION
+from underhood.faults.outcomes import Group, Residuals, auc_of, recalibrated, residuals, said, steps_of
+from underhood.faults.training import GAP
+from underhood.faults.training_labels import CENSORED
+from underhood.faults.turns import turn_of, turned_share
+from underhood.plan.changes import CALIBRATION, INPUT, Change
 from underhood.plan.exprs import Expr, col, columns_of
+from underhood.plan.render import to_sql
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
 from underhood.repair.cases import mean
@@ -86,6 +100,13 @@ def test_a_label_written_against_its_facts_is_found_to_the_row_in_its_cohort(sce
         n = made.engine.rows(f"select count(*) from ({flip.evidence})")[0][0]
         asked = f"select count(*) from decisions where asked_at >= '{SINCE}' and \"row.depot\" = 'OAK'"
         assert n == made.engine.rows(asked)[0][0]
+
+
+def test_labels_that_contradict_their_facts_are_a_flip_and_no_other_definition(scene: Scene) -> None:
+    with struck(scene, *inject_flip(None, "mislabelled")) as made:
+        assert named(made, [FLIP, DEFINITION, CENSORED]) == ["label flip"]
+        assert found(made, [FLIP])[0].parameters["turned"] == 1.0
+        assert "contradict their own facts" in DEFINITION.suspect(made).says
 
 
 def test_labels_that_turn_with_their_facts_turn_the_ranking_round(scene: Scene) -> None:
@@ -166,6 +187,46 @@ def test_of_one_answer_that_alone_is_known_nothing_is_said_about_how_often_it_ha
         assert (delay.kind, delay.parameters["known_only"]) == ("label delay", False)
 
 
+def test_whom_a_delay_touches_are_those_whose_outcome_is_missing(scene: Scene) -> None:
+    with struck(scene, *inject_delay(True)) as made:
+        (delay,) = found(made)
+        assert delay.where is not None
+        touched = made.engine.rows(f"select id from decisions where {to_sql(delay.where)} order by id")
+        missing = made.engine.rows(
+            "select d.id from decisions d join sound s on d.id = s.id where d.label is null and s.label order by d.id"
+        )
+
+        assert set(missing) <= set(touched)
+        assert len(touched) < 1.1 * len(missing) + 20
+
+
+def test_a_drift_names_the_share_of_outcomes_that_turned_and_the_cut_to_the_row(scene: Scene) -> None:
+    random, n = np.random.default_rng(5), 12_000
+    p, value, at = random.uniform(0.02, 0.98, n), random.random(n), np.arange(n, dtype=float)
+    drifts = (value >= 0.62) & (at >= 0.6 * n)
+    label = (random.random(n) < p) ^ (drifts & (random.random(n) < 0.4))
+    column = col("row.kg")
+    groups = tuple(Group("row.kg", column >= cut, value >= cut, value) for cut in (0.25, 0.5, 0.75))
+    odds, action = np.log(p / (1 - p)), np.ones(n)
+    look = Residuals(at, p, odds, label.astype(float), drifts, action, (at // (n / 48)).astype(int), groups, 1.0)
+    turn = turn_of(replace(scene, kept={"residuals": look, "coverage": None}))
+
+    assert turn is not None
+    assert turn.group is not None
+    assert (turn.kind, turn.since) == ("concept drift", pytest.approx(0.6 * n, abs=0.01 * n))
+    assert turn.turned == pytest.approx(0.4, abs=0.04)
+    assert str(turn.group.where).startswith("row.kg >= 0.6")
+
+
+def test_the_likeliest_share_of_turned_outcomes_is_the_one_that_turned() -> None:
+    random = np.random.default_rng(4)
+    p = random.beta(0.5, 1, 20_000)
+    label = (random.random(len(p)) < p) ^ (random.random(len(p)) < 0.35)
+
+    assert turned_share(p, label.astype(float)) == pytest.approx(0.35, abs=0.02)
+    assert turned_share(p, (random.random(len(p)) < p).astype(float)) == pytest.approx(0.0, abs=0.02)
+
+
 def test_without_outcomes_the_world_cannot_be_seen_and_that_is_said(scene: Scene) -> None:
     gone = Injection("drill", inject_delay())
     with strike(scene, gone) as made:
@@ -180,8 +241,24 @@ def test_values_beyond_all_of_training_are_beyond_the_envelope(scene: Scene) -> 
     with struck(scene, *inject_envelope("kg", 60.0, 40.0, "km")) as made:
         (beyond,) = found(made, [ENVELOPE])
 
-        assert beyond.parameters["columns"] == ["kg"]
-        assert [c.to for c in beyond.undo] == ["desk"]
+        held, usual = made.engine.rows('select max("features.kg"), quantile_cont("features.kg", 0.5) from training')[0]
+        assert (beyond.parameters["columns"], beyond.parameters["beyond"]) == (["kg"], pytest.approx(held, rel=0.05))
+        assert [(c.part, c.name, c.to) for c in beyond.undo] == [(INPUT, "kg", usual)]
+
+
+def test_a_number_beyond_training_is_no_gap_in_it(scene: Scene) -> None:
+    with struck(scene, *inject_envelope("kg", 60.0, 40.0, "km")) as made:
+        assert named(made, [GAP]) == []
+
+
+def test_others_who_ask_are_a_reason_to_complain_only_if_decisions_cost_more_since(scene: Scene) -> None:
+    look, action = residuals(scene), list(scene.bundle.policy.actions).index("quiet") + 1
+    late = look.at >= np.median(look.at)
+    wrong = replace(look, action=np.where(late & (look.label > 0), action, look.action))
+
+    assert abs(_dearer(scene, look, float(np.median(look.at))) or 9.0) < WORSE
+    assert (_dearer(scene, wrong, float(np.median(look.at))) or 0.0) > WORSE
+    assert _dearer(scene, replace(look, label=np.full(len(late), np.nan)), float(np.median(look.at))) is None
 
 
 def test_one_absurd_row_in_training_does_not_widen_the_envelope_and_one_decision_is_no_turn(scene: Scene) -> None:

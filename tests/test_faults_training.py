@@ -21,10 +21,11 @@ from underhood.faults.sampling import (
     undo_repeats,
     undo_sampling,
 )
-from underhood.faults.taught import auc, of_decisions, sql_of, taught_otherwise
+from underhood.faults.taught import Witness, auc, of_decisions, sql_of, taught_otherwise
 from underhood.faults.training import GAP, inject_gap
 from underhood.faults.training_labels import (
     CENSORED,
+    _fall,
     inject_censored,
     inject_taught_flip,
     propose_censored,
@@ -138,6 +139,18 @@ def test_what_was_not_yet_known_when_taught_is_found_with_its_days(scene: Scene,
         assert is_restored(scene, clone, suspect)
 
 
+def test_days_that_were_not_yet_known_in_history_too_are_counted_to_the_day() -> None:
+    random, n = np.random.default_rng(6), 9_000
+    days_ago, score = random.uniform(0, 400, n), random.beta(1, 2, n)
+    label = ((random.random(n) < score) & (days_ago >= 150)).astype(float)
+    taught = {"__asked": -days_ago * 86_400e6, "label": label, "score": score}
+    witness = Witness({}, taught, {}, (), 1)
+
+    assert _fall(witness)[0] == pytest.approx(150, abs=1)
+    season = {**taught, "label": (random.random(n) < score * np.where(days_ago < 150, 0.7, 1)).astype(float)}
+    assert _fall(replace(witness, training=season))[0] == 0
+
+
 def test_a_cohort_that_history_has_and_training_lacks_is_a_gap_and_no_sampling(scene: Scene) -> None:
     with struck(scene, GAP.name, Change(TAUGHT, "rows", 0, OAK), cohort=OAK) as clone:
         suspect = only(clone, GAP)
@@ -152,7 +165,7 @@ def test_a_cohort_that_history_lacks_as_well_is_found_by_its_share_of_decisions(
         clone = complained(clone, "\"row.depot\" = 'OAK'")
         suspect = only(clone, GAP)
 
-        assert [str(c) for c in suspect.undo] == ["action desk where row.depot = 'OAK'"]
+        assert [c.part for c in suspect.undo] == ["training until"]
 
 
 def test_a_cohort_that_was_taught_wrong_may_be_complained_about_by_others(scene: Scene) -> None:

@@ -189,7 +189,10 @@ def suspect_delay(scene: Scene) -> Ruling:
     parameters: dict[str, object] = {"columns": _columns(e.cohort), "missing": found.missing}
     if found.known_only is not None:
         parameters["known_only"] = found.known_only
-    return Ruling(kind, (Suspect(kind, "outcomes", says, _evidence(), (), e.where, e.since, parameters),))
+    # whom it touches: those whose outcome is missing
+    blind = col("label").is_null()
+    where = blind if e.where is None else e.where & blind
+    return Ruling(kind, (Suspect(kind, "outcomes", says, _evidence(), (), where, e.since, parameters),))
 
 
 def _says_known(scene: Scene, found: Coverage | None) -> str:

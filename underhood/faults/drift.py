@@ -22,6 +22,7 @@ from underhood.plan.render import to_sql
 COUNTS = 0.05  # of what the weightiest feature moves: less is no matter to the model
 GREW, ODDS = 0.2, 2.5  # least gain in share of the part that grew, and in odds
 VOLUME = 1.3  # times as many, or as few, decisions an hour as before
+WORSE = 3.0  # standard errors by which decisions must cost more, for others who ask to be a reason to complain
 MIXED = 0.4  # of the variance of a part that must lie within slices of time
 MEANT = 0.6  # share of the decisions in question that it must hold
 
@@ -32,7 +33,7 @@ def _suspect(kind: str, turn: Turn, says: str, undo: tuple[Change, ...]) -> Susp
         "columns": columns_in(turn),
         "intercept": round(to_a - a, 3),
         "slope": round(to_b / b, 3) if abs(b) > 0.05 else 0.0,
-        "turned": round(min(1.0, max(0.0, (1 - to_b / b) / 2)), 3) if abs(b) > 0.05 else 0.0,
+        "turned": round(turn.turned, 3),
     }
     return Suspect(
         kind,
@@ -200,6 +201,7 @@ def suspect_covariate(scene: Scene) -> Ruling:
     """Who asks has moved, more sharply than ever before, by a column that counts; what scores mean has not.
 
     Told from every fault of a value: no closed form leads from before to after, and served equals recomputed.
+    Who asks moves with each season; that is a reason to complain only if what is decided costs more since.
     """
     kind, turn = COVARIATE.name, turn_of(scene)
     if turn is not None:
@@ -211,6 +213,11 @@ def suspect_covariate(scene: Scene) -> Ruling:
         return Ruling(kind, (), "those who ask are as they were, by what counts for the model")
     (group, since, was, now), first = max(grown, key=lambda g: (g[0][3] - g[0][2]) * _weight(scene, g[1].column))
     look = residuals(scene)
+    dearer = _dearer(scene, look, since)
+    if dearer is not None and dearer < WORSE:
+        who = f"{shown(group.where).removeprefix('row.')} {was:.0%} before, {now:.0%} since {moment(since):%Y-%m-%d}"
+        spared = f"what is decided costs no more than before, given what happened (z {dearer:.1f})"
+        return Ruling(kind, (), f"others ask than did ({who}), but {spared}")
     known = look.known[look.at >= since]
     seen = (
         f"where outcomes are known ({known.mean():.0%}), scores mean what they meant"
@@ -232,6 +239,33 @@ def suspect_covariate(scene: Scene) -> Ruling:
     where = where if first.where is None else first.where & where
     parameters = {"columns": [first.column], "was": round(was, 3), "now": round(now, 3)}
     return Ruling(kind, (Suspect(kind, "traffic", says, query, (), where, str(moment(since)), parameters),))
+
+
+def _dearer(scene: Scene, look: Residuals, since: float) -> float | None:
+    """By how many standard errors decisions cost more since a moment (µs) than before, given what happened.
+
+    Beyond what the best action would have cost; slices of time are what is counted. Null if there are no prices or
+    too few outcomes are known.
+    """
+    costs = scene.plan.system.goal.costs.of
+    if not costs:
+        return None
+    best = [min(pair[y] for pair in costs.values()) for y in (0, 1)]
+    regret = np.full(len(look.at), np.nan)
+    for n, action in enumerate(scene.bundle.policy.actions, 1):
+        for y in (0, 1) if action in costs else ():
+            regret[(look.action == n) & (look.label == y)] = costs[action][y] - best[y]
+    known = ~np.isnan(regret)
+    means: list[tuple[float, float]] = []
+    for side in (known & (look.at < since), known & (look.at >= since)):
+        held, many = np.unique(look.slice[side], return_counts=True)
+        if side.sum() < LEAST or len(held) < 2:
+            return None
+        mean = float(regret[side].mean())
+        apart = np.bincount(look.slice[side], regret[side])[held] / many - mean
+        means.append((mean, float(np.average(apart**2, weights=many)) / len(held)))
+    (was, one), (now, other) = means
+    return (now - was) / max(1e-12, float(np.sqrt(one + other)))
 
 
 def _curved(scene: Scene) -> list[Drift]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from underhood.faults.extent import extent_of
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.traffic import own_columns
-from underhood.faults.training import spare_action
 from underhood.faults.vectors import impact
-from underhood.plan.changes import ROUTE, SOURCE, Change
+from underhood.plan.changes import INPUT, SOURCE, Change
 from underhood.plan.exprs import Expr, col, columns_of, lit
 from underhood.plan.operations import NUMBER
 from underhood.plan.render import quoted
@@ -17,6 +18,20 @@ from underhood.plan.render import quoted
 TAIL, MARGIN = 0.0005, 0.02  # of training beyond which values are odd ones out; of its width beyond that
 SHARE = 0.6  # of the decisions in question that must lie outside
 COUNTS = 0.05  # of what the weightiest feature moves: less is no matter to the model
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """A side of a feature on which few training rows lie: `sign` and `cut` tell them, training held up to `held`.
+
+    `usual` is the middle of training.
+    """
+
+    name: str
+    sign: str
+    cut: float
+    held: float
+    usual: float
 
 
 def inject_envelope(name: str, low: float, width: float, by: str, where: Expr | None = None) -> tuple[Change, ...]:
@@ -28,9 +43,9 @@ def inject_envelope(name: str, low: float, width: float, by: str, where: Expr | 
     return (Change(SOURCE, name, dealt * width + (low + 0.1 * width), where),)
 
 
-def undo_envelope(where: Expr, action: str) -> tuple[Change, ...]:
-    """Until rows like these are collected, another action is taken for them."""
-    return (Change(ROUTE, "route", action, where),)
+def undo_envelope(name: str, usual: float, where: Expr) -> tuple[Change, ...]:
+    """The usual number stands in for one of which the model knows nothing: then the rest of the row speaks."""
+    return (Change(INPUT, name, usual, where),)
 
 
 def propose_envelope(scene: Scene, random: np.random.Generator, cohort: Expr | None) -> Injection | None:
@@ -75,29 +90,38 @@ def suspect_envelope(scene: Scene) -> Ruling:
     names = [n for n in names if n in scene.plan.features and columns_of(scene.plan.features[n]) <= own]
     if not names:
         return Ruling(ENVELOPE.name, (), "no number that a question brings itself counts for the model")
-    tails = ", ".join(f"quantile_cont({quoted('features.' + n)}, [{TAIL}, {1 - TAIL}])" for n in names)
+    tails = ", ".join(
+        f"quantile_cont({c}, [{TAIL}, 0.5, {1 - TAIL}]), min({c}), max({c})"
+        for c in (quoted("features." + n) for n in names)
+    )
     held = scene.engine.rows(f"select {tails} from training")[0]
-    tests: list[tuple[str, str, float]] = []
+    tests: list[Beyond] = []
     for n, name in enumerate(names):
-        if held[n] is None or held[n][0] is None:
+        tail, least, most = held[3 * n : 3 * n + 3]
+        if tail is None or tail[0] is None:
             continue
-        low, high = held[n]
+        low, usual, high = tail
         width = MARGIN * (high - low)
-        tests += [(name, ">", float(high + width)), (name, "<", float(low - width))]
+        # what training held, but for an absurd row
+        last = most if most - high <= high - low else high
+        first = least if low - least <= high - low else low
+        tests.append(Beyond(name, ">", float(high + width), float(last), float(usual)))
+        tests.append(Beyond(name, "<", float(low - width), float(first), float(usual)))
     if not tests:
         return Ruling(ENVELOPE.name, (), "no training row holds a number that counts, so nothing can lie beyond it")
     meant = "bad" if scene.n_bad else "true"
-    shares = ", ".join(f"avg(({quoted('features.' + n)} {sign} {cut})::INT)" for n, sign, cut in tests)
+    shares = ", ".join(f"avg(({quoted('features.' + t.name)} {t.sign} {t.cut})::INT)" for t in tests)
     found = scene.engine.rows(f"select {shares} from decisions where status = 'ok' and {meant}")[0]
     best = max(range(len(tests)), key=lambda n: found[n] or 0.0)
     if (found[best] or 0.0) < SHARE:
         return Ruling(
             ENVELOPE.name, (), f"the numbers that count ({', '.join(names[:5])}) lie within what training held"
         )
-    return Ruling(ENVELOPE.name, (_suspect(scene, *tests[best], float(found[best])),))
+    return Ruling(ENVELOPE.name, (_suspect(scene, tests[best], float(found[best])),))
 
 
-def _suspect(scene: Scene, name: str, sign: str, cut: float, share: float) -> Suspect:
+def _suspect(scene: Scene, beyond: Beyond, share: float) -> Suspect:
+    name, sign, cut = beyond.name, beyond.sign, beyond.cut
     column, feature = quoted(f"features.{name}"), col(f"features.{name}")
     where = feature > cut if sign == ">" else feature < cut
     rows = scene.engine.frame(
@@ -105,7 +129,9 @@ def _suspect(scene: Scene, name: str, sign: str, cut: float, share: float) -> Su
     )
     outside = rows["h"] > 0
     extent = extent_of(scene, rows["id"], outside, np.ones(len(outside), dtype=bool))
-    spare = spare_action(scene)
+    made = scene.plan.features[name]
+    own = str(made.args[0]) if made.op == "col" else ""
+    value = col(f"row.{own}")
     side = "above" if sign == ">" else "below"
     return Suspect(
         ENVELOPE.name,
@@ -114,10 +140,10 @@ def _suspect(scene: Scene, name: str, sign: str, cut: float, share: float) -> Su
         f", as have {int(outside.sum()):,} in all: the model goes on with the last that it knew",
         f"select 'training' as side, min({column}), max({column}) from training union all "
         f"select 'decisions', min({column}), max({column}) from decisions where {column} {sign} {cut}",
-        undo_envelope(where, spare) if spare else (),
+        undo_envelope(own, beyond.usual, value > cut if sign == ">" else value < cut) if own else (),
         where,
         extent.since,
-        {"columns": [name], "beyond": cut, "decisions": int(outside.sum())},
+        {"columns": [name], "beyond": beyond.held, "decisions": int(outside.sum())},
     )
 
 

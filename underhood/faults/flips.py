@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from underhood.build.trainset import settle_predicate
-from underhood.faults.cohorts import cohort_of
+from underhood.faults.extent import extent_of
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
 from underhood.faults.outcomes import moment, residuals
+from underhood.faults.taught import denied_by_facts, from_facts
 from underhood.faults.training_labels import inject_taught_flip, propose_taught_flip, taught_flips
 from underhood.faults.turns import Turn, closer, columns_in, evidence, span_of, told, turn_of
 from underhood.plan.changes import LABEL, OUTCOME, Change
-from underhood.plan.exprs import Expr, col, columns_of, substitute
+from underhood.plan.exprs import Expr, col, columns_of
 from underhood.plan.render import to_sql
 
-LEAST = 20  # labels that contradict their facts
 SHARE = 0.5  # of the decisions in question whose label must be one of them
 
 
@@ -55,8 +54,11 @@ def suspect_flip(scene: Scene) -> Ruling:
     definition that takes one outcome for another gives the same label from the same facts.
     """
     by_facts = _against_facts(scene)
+    if by_facts is not None:
+        # labels that are wrong themselves say nothing of those that were taught
+        return Ruling(FLIP.name, (by_facts,))
     taught, training = taught_flips(scene)
-    suspects = [*taught] if by_facts is None else [by_facts, *taught]
+    suspects = [*taught]
     turn = turn_of(scene)
     if not suspects and turn is not None and turn.kind == FLIP.name and not closer(scene):
         suspects = [_inverted(turn)]
@@ -87,42 +89,36 @@ def _inverted(turn: Turn) -> Suspect:
     )
 
 
-def from_facts(scene: Scene) -> Expr | None:
-    """The label's definition over the columns of `decisions`; null if it reads what is not kept there."""
-    names = {f: col(f"facts.{f}") for f in scene.plan.facts} | {c: col(f"row.{c}") for c in scene.plan.inputs}
-    read = columns_of(scene.plan.label)
-    if not read <= set(names) | {"asked_at"} or scene.bundle.made_from.get("changes"):
-        return None
-    made: Expr = substitute(scene.plan.label, {c: names[c] for c in read if c in names})
-    return settle_predicate(scene.plan, made)
-
-
 def _against_facts(scene: Scene) -> Suspect | None:
     """Labels of decisions that are not what the definition makes of the facts that came with them."""
-    made = from_facts(scene)
-    if made is None:
+    made, differs = from_facts(scene), denied_by_facts(scene)
+    if made is None or differs == "false":
         return None
-    differs = f"label <> ({to_sql(made)})"
     n, bad, known = counted(
         scene.engine,
         f"select count(*) filter (where {differs}), count(*) filter (where {differs} and bad), "
         "count(*) filter (where label is not null and bad) from decisions where status = 'ok'",
     )
-    if n < LEAST or (scene.n_bad and bad < SHARE * max(1, known)):
+    if scene.n_bad and bad < SHARE * max(1, known):
         return None
-    scene.engine.view("turned labels", f"select id from decisions where {differs}")
-    cohort = cohort_of(scene, 'd.id in (select id from "turned labels")')
-    read = () if cohort.where is None else columns_of(cohort.where)
+    rows = scene.engine.frame(
+        f"select id, {differs} as shows, coalesce(label = ({to_sql(made)}), false) as holds from decisions "
+        "where status = 'ok' order by id"
+    )
+    shows = rows["shows"] > 0
+    # of a label that is not known, nobody can say that it is right
+    extent = extent_of(scene, rows["id"], shows, shows | (rows["holds"] > 0))
+    read = () if extent.cohort is None else columns_of(extent.cohort)
     columns = sorted(c.partition(".")[2] for c in read if c != "asked_at")
     return Suspect(
         FLIP.name,
         f"label {scene.plan.system.label.name}",
-        f"{n:,} labels say the contrary of the facts that they are made of{cohort.says}",
+        f"{n:,} labels say the contrary of the facts that they are made of{extent.says}",
         f"select id, label, {to_sql(made)} as by_its_facts from decisions where {differs}",
         (),
-        cohort.where,
-        cohort.since,
-        {"columns": columns, "turned": round(cohort.share, 3)},
+        extent.where,
+        extent.since,
+        {"columns": columns, "turned": round(extent.share, 3)},
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from underhood.build.checks import fills
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
+from underhood.faults.taught import denied_by_facts, heard
 from underhood.faults.training_labels import contradicted, relabelled
 from underhood.plan.changes import LABEL, TAUGHT, Change
 from underhood.plan.exprs import Expr, col, columns_of, is_denial, lit, shown
@@ -93,6 +94,8 @@ def _without_harm(scene: Scene) -> Ruling:
         return Ruling(kind, (contradicted(scene, kind, says, outcome=shown(where)),))
     if found is not None:
         return Ruling(kind, (), "training labels are not history's, but no outcome tells which ones")
+    if denied_by_facts(scene) != "false":
+        return Ruling(kind, (), "labels of decisions contradict their own facts, which no definition makes them do")
     moved = _meant_otherwise(scene)
     if moved is None:
         return Ruling(
@@ -130,7 +133,8 @@ def _meant_otherwise(scene: Scene) -> tuple[Expr, bool, float, float] | None:
         rows = scene.engine.rows(
             f"select t.v, t.n, t.p, d.n, d.p from (select {column} as v, count(*) as n, avg(label::INT) as p "
             f"from training group by 1 having count(*) >= {LEAST}) t join (select {column} as v, count(*) as n, "
-            f"avg(label::INT) as p from decisions where label is not null group by 1 having count(*) >= {LEAST}) d "
+            f"avg(label::INT) as p from decisions where {heard(scene)} and label is not null group by 1 "
+            f"having count(*) >= {LEAST}) d "
             f"on t.v is not distinct from d.v where abs(t.p - d.p) >= {TURNS} order by t.n desc limit {MOST_LEVELS}"
         )
         for value, n, taught, _, lived in rows:

@@ -27,11 +27,15 @@ EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Group:
-    """Decisions that one predicate selects: which column it reads, the predicate, which rows of the look it holds."""
+    """Decisions that one predicate selects: which column it reads, the predicate, which rows of the look it holds.
+
+    `values` of the column, if it lies on one side of a cut of a number.
+    """
 
     column: str
     where: Expr
     holds: Array
+    values: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,8 @@ def _groups(name: str, kind: str, values: Array, levels: list[str]) -> Iterator[
         else:
             for cut in np.unique(np.quantile(there, ranks)):
                 found += [
-                    Group(name, column >= float(cut), values >= cut),
-                    Group(name, column < float(cut), values < cut),
+                    Group(name, column >= float(cut), values >= cut, values),
+                    Group(name, column < float(cut), values < cut, values),
                 ]
     yield from (g for g in found if 20 <= int(g.holds.sum()) < n)
 

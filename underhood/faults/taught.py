@@ -16,7 +16,12 @@ from underhood.build.fitting import open_features
 from underhood.build.main_effects import fit_main_effects
 from underhood.build.scorer import Array, Frame, Model, score_frame
 from underhood.build.trainset import settle_predicate, training_sql
+from underhood.faults.censoring import coverage
 from underhood.faults.kinds import Scene, counted
+from underhood.faults.moved import moved_values
+from underhood.faults.outcomes import moment
+from underhood.faults.turns import turn_of
+from underhood.faults.values import served_otherwise
 from underhood.plan.changes import change_from
 from underhood.plan.exprs import Expr, col, columns_of, lit, shown, substitute
 from underhood.plan.operations import FLAG, NUMBER, TEXT
@@ -27,6 +32,7 @@ PURE = 0.9  # of a cohort that shows a fault, and of a fault that a cohort accou
 PARTLY = 0.3  # of a cohort that shows a fault at least, where not all of it need to
 LEVELS = 200  # of a column that can name a cohort
 MOST = 30_000  # rows looked at closely; every n-th of more
+DENIED = 20  # labels that contradict their facts
 KNOWN = 500  # later decisions with a known outcome, to be a witness
 HISTORY = '"history as of training"'
 
@@ -181,7 +187,9 @@ def _covering(scene: Scene, telling: Mapping[str, str], n: int, of: int, since: 
 def _telling(scene: Scene, facts: bool, columns: Sequence[str]) -> Mapping[str, str]:
     """The columns whose levels may name a cohort, by kernel type."""
     own = {f"row.{n}": k for n, k in scene.plan.inputs.items() if k in (TEXT, FLAG, NUMBER)}
-    late = {f"facts.{n}": k for n, k in scene.plan.facts.items() if k in (TEXT, FLAG)} if facts else {}
+    # a flag reads better than a level
+    facts_of = sorted(scene.plan.facts.items(), key=lambda f: f[1] != FLAG) if facts else []
+    late = {f"facts.{n}": k for n, k in facts_of if k in (TEXT, FLAG)}
     return {**late, **own, **dict.fromkeys(columns, FLAG)}
 
 
@@ -205,6 +213,34 @@ def _lost_cohort(scene: Scene) -> Whom | None:
 # --- the second witness ---
 
 
+def from_facts(scene: Scene) -> Expr | None:
+    """The label's definition over the columns of `decisions`; null if it reads what is not kept there."""
+    names = {f: col(f"facts.{f}") for f in scene.plan.facts} | {c: col(f"row.{c}") for c in scene.plan.inputs}
+    read = columns_of(scene.plan.label)
+    if not read <= set(names) | {"asked_at"} or scene.bundle.made_from.get("changes"):
+        return None
+    made: Expr = substitute(scene.plan.label, {c: names[c] for c in read if c in names})
+    return settle_predicate(scene.plan, made)
+
+
+def denied_by_facts(scene: Scene) -> str:
+    """SQL over `decisions`: whether a label is not what its definition makes of its facts; "false" if nobody can say.
+
+    A handful is no matter: then, too, "false". Found once for a scene.
+    """
+    found: str = scene.once("denied by facts", _denied_by_facts)
+    return found
+
+
+def _denied_by_facts(scene: Scene) -> str:
+    made = from_facts(scene)
+    if made is None:
+        return "false"
+    test = f"coalesce(label <> ({to_sql(made)}), false)"
+    (n,) = counted(scene.engine, f"select count(*) from decisions where status = 'ok' and {test}")
+    return test if n >= DENIED else "false"
+
+
 def later_witness(scene: Scene) -> Witness | None:
     """What later decisions say of the training rows, learned once for a scene; null if too few outcomes are known."""
     found: Witness | None = scene.once("later witness", _later_witness)
@@ -212,9 +248,11 @@ def later_witness(scene: Scene) -> Witness | None:
 
 
 def _later_witness(scene: Scene) -> Witness | None:
-    n, yes = counted(
-        scene.engine, "select count(label), count(*) filter (where label) from decisions where status = 'ok'"
-    )
+    missing = coverage(scene)
+    if missing is not None and missing.is_selective:
+        return None
+    early = heard(scene)
+    n, yes = counted(scene.engine, f"select count(label), count(*) filter (where label) from decisions where {early}")
     if n < KNOWN or min(yes, n - yes) < KNOWN / 10:
         return None
     names = cohort_columns(scene)
@@ -223,7 +261,7 @@ def _later_witness(scene: Scene) -> Witness | None:
     own = "label, epoch_us(asked_at) as __asked, " + ", ".join(exprs)
     lived = dict(
         scene.engine.frame(
-            f"select {own}, bad from decisions where status = 'ok' and label is not null "
+            f"select {own}, bad from decisions where {early} and label is not null "
             f"qualify row_number() over (order by asked_at, id) % {max(1, n // MOST)} = 0"
         )
     )
@@ -238,6 +276,27 @@ def _later_witness(scene: Scene) -> Witness | None:
     for frame in (lived, taught):
         frame["score"] = np.clip(score_frame(model, {f: frame[f] for f in scene.bundle.features}), 1e-6, 1 - 1e-6)
     return Witness(model, taught, lived, names, step)
+
+
+def heard(scene: Scene) -> str:
+    """SQL over `decisions`: those that bear witness, found once for a scene. Whoever is in doubt bears none.
+
+    Labels that contradict their facts are left out, as are decisions from the moment on at which
+    values began to come otherwise, or outcomes to mean something else, if enough came before.
+    """
+    found: str = scene.once("heard", _heard)
+    return found
+
+
+def _heard(scene: Scene) -> str:
+    every = f"status = 'ok' and not {denied_by_facts(scene)}"
+    turn = turn_of(scene)
+    began = [cohort.since for _, _, cohort in served_otherwise(scene).forms if cohort.since]
+    began += [str(move.since) for move in moved_values(scene).moves]
+    began += [str(moment(turn.since))] if turn is not None and turn.until is None else []
+    early = f"{every} and asked_at < TIMESTAMP {sql_value(min(began))}" if began else every
+    n, yes = counted(scene.engine, f"select count(label), count(*) filter (where label) from decisions where {early}")
+    return early if n >= KNOWN and min(yes, n - yes) >= KNOWN / 10 else every
 
 
 def cohort_columns(scene: Scene) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ ABSENT, LEAST = 0.02, 30  # of the training rows that its share would give; and 
 MATTERS = 0.05  # share of decisions from which on what a model lacks of some makes it wrong about others
 ENOUGH = 200  # outcomes of a cohort, to learn it from
 WHOLE_DAYS = 0.9  # of all questions on the days on which it occurs: then it is a season
-BEYOND = 0.05  # of training's own width: so far outside is not the next larger value of the same kind
 
 
 def inject_gap(where: Expr) -> tuple[Change, ...]:
@@ -53,8 +52,8 @@ def suspect_gap(scene: Scene) -> Ruling:
     """The decisions lie where the model has seen next to nothing.
 
     History has a cohort that training lacks; one level is frequent now and next to absent in training;
-    a value lies beyond all that training holds (there trees answer as for the last value they know);
-    or few training rows share the leaves. What all questions of a day share is a season, no cohort.
+    a level that training never holds; or few training rows share the leaves. What all questions of a day share
+    is a season, no cohort.
     """
     lost = _lost(scene)
     if lost is not None:
@@ -157,13 +156,21 @@ def _look_at_levels(scene: Scene) -> list[tuple[str, str, float]]:
     return sorted(made, key=lambda m: -m[2])
 
 
-def _taught_by(scene: Scene, cohort: str) -> tuple[Change, ...]:
-    """The model learns again once ENOUGH outcomes of the cohort (SQL over decisions) are known; empty if never."""
+def _taught_by(scene: Scene, cohort: str) -> tuple[tuple[Change, ...], bool]:
+    """The model learns again once ENOUGH outcomes of the cohort (SQL over decisions) are known; nothing if never.
+
+    And whether most of the decisions in question come after that.
+    """
     rows = scene.engine.rows(
         f"select known_at from decisions where {cohort} and label is not null order by known_at limit 1 offset {ENOUGH}"
     )
-    last = scene.engine.rows("select max(asked_at) from decisions")[0][0]
-    return (Change(UNTIL, "training until", str(rows[0][0])),) if rows and rows[0][0] < last else ()
+    meant = "bad" if scene.n_bad else "true"
+    middle, last = scene.engine.rows(
+        f"select quantile_disc(asked_at, 0.5) filter (where {meant}), max(asked_at) from decisions"
+    )[0]
+    if not rows or rows[0][0] >= last:
+        return (), False
+    return (Change(UNTIL, "training until", str(rows[0][0])),), rows[0][0] < middle
 
 
 def _absent(scene: Scene) -> Suspect | None:
@@ -186,9 +193,9 @@ def _absent(scene: Scene) -> Suspect | None:
         is_elsewhere = 2 * bad < n_bad
         if (is_elsewhere and share < MATTERS) or (best is not None and bad <= best[0]):
             continue
-        spare, later = spare_action(scene), _taught_by(scene, sql)
-        # whom it touches elsewhere, a route for the cohort cannot help: only rows to learn from can
-        undo = undo_gap(where, spare) if spare and not is_elsewhere else later
+        spare, (later, in_time) = spare_action(scene), _taught_by(scene, sql)
+        # rows to learn from help everyone, but only once there are some; a route helps the cohort, and none other
+        undo = undo_gap(where, spare) if spare and not (is_elsewhere or in_time) else later
         best = (
             bad,
             Suspect(
@@ -207,23 +214,16 @@ def _absent(scene: Scene) -> Suspect | None:
 
 
 def _outside(scene: Scene, bad: Frame) -> tuple[Expr, int] | None:
-    """The predicate of a value that training never holds and most of the decisions have, and how many; null if none."""
+    """The levels that training never holds and most of the decisions have, and how many have one; null if none.
+
+    A number beyond all of training is another kind's matter: most numbers grow, and few of them count.
+    """
     found: list[tuple[int, Expr]] = []
     for name, kind in scene.bundle.feature_types.items():
-        feature = col(f"features.{name}")
-        column = quoted(f"features.{name}")
-        if kind == NUMBER:
-            low, high = scene.engine.rows(f"select min({column}), max({column}) from training")[0]
-            if low is None:
-                continue
-            found += [
-                (int((bad[name] > high + BEYOND * (high - low)).sum()), feature > high),
-                (int((bad[name] < low - BEYOND * (high - low)).sum()), feature < low),
-            ]
-        elif kind == TEXT:
-            held = {v for (v,) in scene.engine.rows(f"select distinct {column} from training")}
+        if kind == TEXT:
+            held = {v for (v,) in scene.engine.rows(f"select distinct {quoted('features.' + name)} from training")}
             unseen = [v for v in bad[name] if v is not None and v not in held]
-            found.append((len(unseen), feature.isin(sorted(set(unseen)))))
+            found.append((len(unseen), col(f"features.{name}").isin(sorted(set(unseen)))))
     n, where = max(found, key=lambda item: item[0], default=(0, lit(False)))
     return (where, n) if n >= 0.5 * len(next(iter(bad.values()))) else None
 

@@ -34,7 +34,6 @@ ONE_WAY = 0.95  # share of the changed labels that went the same way
 TURNED, UPRIGHT = 0.45, 0.55  # AUC: as good as inverted, and as good as right
 SURE = 4.5  # standard errors; with some hundred looks chance gives this once in a thousand scenes
 BOTH = 20  # rows of each class that a cohort needs
-SPANS_D = (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180)
 FELL = 0.5  # of the rate before: what the newest training rows lost
 DAY_US = 86_400_000_000
 
@@ -270,27 +269,27 @@ def suspect_censored(scene: Scene) -> Ruling:
 def _fall(witness: Witness) -> tuple[int, float, float]:
     """The span (days) in which 'yes' falls away at the end of training, what is left of it there and was before it.
 
-    Rates are against what later decisions lead to expect of each row; 0 days if it does not fall.
+    Rates are against what later decisions lead to expect of each row; 0 days if it does not fall. Of the
+    spans that fall surely, the one whose two rates make what was taught the likeliest (Poisson).
     """
     asked, label, expected = witness.training["__asked"], witness.training["label"], witness.training["score"]
-    ago = (asked.max() - asked) / DAY_US
-    best, usual = (0, 1.0, 1.0), float(label.sum() / expected.sum())
+    ago = ((asked.max() - asked) / DAY_US).astype(int)
+    usual = float(label.sum() / expected.sum())
+    yes, told = np.bincount(ago, label), np.bincount(ago, expected)
+    miss = np.bincount(ago, label - usual * expected) if len(yes) else yes
     found: list[tuple[float, int, float, float]] = []
-    for days in SPANS_D:
-        late = ago < days
-        if days > ago.max() / 2 or expected[late].sum() < BOTH or expected[~late].sum() < BOTH:
+    for days in range(1, len(yes) // 2 + 1):
+        late, early = (float(yes[:days].sum()), float(told[:days].sum())), (yes[days:].sum(), told[days:].sum())
+        if min(late[1], early[1]) < BOTH:
             continue
-        ratio = float(label[late].sum() / expected[late].sum())
-        before = float(label[~late].sum() / expected[~late].sum())
-        lost = before * expected[late].sum() - label[late].sum()
-        spread = np.sqrt(np.bincount(ago[late].astype(int), weights=(label - before * expected)[late]).var() + 1)
-        error = np.sqrt(expected[late].sum()) + spread * np.sqrt(min(days, len(ago)))
+        ratio, before = late[0] / late[1], float(early[0] / early[1])
+        lost = before * late[1] - late[0]
+        spread = np.sqrt((miss[:days] - (before - usual) * told[:days]).var() + 1)
+        error = np.sqrt(late[1]) + spread * np.sqrt(days)
         if ratio <= FELL * min(1.0, before) and lost > SURE * error:
-            found.append((float(lost / error), days, ratio, before))
-    if found:
-        _, days, ratio, before = max(found)
-        return days, ratio, before
-    return best[0], usual, best[2]
+            worth = sum(float(k) * np.log(max(k, 1e-9) / e) for k, e in (late, early))
+            found.append((worth, days, ratio, before))
+    return max(found)[1:] if found else (0, usual, 1.0)
 
 
 def _censored(scene: Scene, since: object, days: float, ratio: float, before: float) -> Suspect:

@@ -8,7 +8,7 @@ lie where few decisions do.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -57,7 +57,8 @@ class Turn:
     """From `since` (µs, UTC) on outcomes are other than before, for a group (null: all); `until` null: still.
 
     `expected` is what the scores meant before, `happened` what they mean now; `auc` and
-    `fit` (intercept and slope in log-odds) are (before, after); `gain` in nats.
+    `fit` (intercept and slope in log-odds) are (before, after); `gain` in nats. `turned`: the share of
+    outcomes that would have to be turned over to make of what was what is.
     """
 
     group: Group | None
@@ -72,6 +73,7 @@ class Turn:
     nats: float
     gain: float
     bad: float
+    turned: float = 0.0
 
     @property
     def is_inverted(self) -> bool:
@@ -112,7 +114,30 @@ def _turn(scene: Scene) -> Turn | None:
         return None
     made = [t for c in _candidates(look) if (t := _measured(look, *c)) is not None]
     enough = [t for t in made if t.bad >= LATE and t.nats >= (FEWER if t.loses_order else NATS) and _is_large(t)]
-    return max(enough, key=lambda t: t.gain - LOOKS * (t.group is not None), default=None)
+    best = max(enough, key=lambda t: t.gain - LOOKS * (t.group is not None), default=None)
+    return None if best is None else _cut_anew(look, best)
+
+
+def _cut_anew(look: Residuals, turn: Turn) -> Turn:
+    """The turn with its cut where the new map of scores begins to explain more than the old one, to the row."""
+    group = turn.group
+    if group is None or group.values is None or turn.until is not None:
+        return turn
+    late = look.known & (look.at >= turn.since) & ~np.isnan(group.values)
+    score = np.log(np.clip(_either(look, late, turn.fit[1]), 1e-9, 1))
+    score -= np.log(np.clip(_either(look, late, turn.fit[0]), 1e-9, 1))
+    values, place = np.unique(group.values[late], return_inverse=True)
+    by_value = np.bincount(place, score)
+    above = group.where.op == "ge"
+    gained = np.cumsum(by_value[::-1])[::-1] if above else np.concatenate([[0.0], np.cumsum(by_value)[:-1]])
+    cut = float(values[int(np.argmax(gained))])
+    holds = group.values >= cut if above else group.values < cut
+    column = col(group.column)
+    other = replace(group, where=column >= cut if above else column < cut, holds=holds)
+    begins = int(look.slice[look.at >= turn.since][0])
+    made = _measured(look, other, begins, None, turn.nats) if LEAST <= holds.sum() < len(holds) else None
+    better = made is not None and made.gain > turn.gain and made.bad >= LATE
+    return replace(made, nats=turn.nats) if made is not None and better else turn
 
 
 def _is_large(turn: Turn) -> bool:
@@ -229,7 +254,21 @@ def _measured(look: Residuals, group: Group | None, begins: int, ends: int | Non
         nats + _pointed(look, inside),
         _likelihood(said(odds[after], now), label[after]) - _likelihood(expected, label[after]),
         float(inside[look.bad].mean()) if n_bad else 1.0,
+        turned_share(expected, label[after]),
     )
+
+
+def turned_share(p: Array, label: Array) -> float:
+    """The likeliest share of outcomes turned over, where they happened with the chances `p` before: 0 to 1."""
+    low, high = 0.0, 1.0
+    sign = np.where(label > 0, 1.0, -1.0) * (1 - 2 * p)
+    was = np.where(label > 0, p, 1 - p)
+    for _ in range(40):
+        share = (low + high) / 2
+        # the likelihood has one peak, as it is the sum of logarithms of lines
+        rises = float((sign / np.maximum(was + share * sign, 1e-9)).sum()) > 0
+        low, high = (share, high) if rises else (low, share)
+    return (low + high) / 2
 
 
 def _is_back(look: Residuals, rows: Array, since: float, until: float) -> bool:

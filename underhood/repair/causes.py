@@ -24,6 +24,7 @@ from underhood.plan.render import to_sql
 from underhood.repair.bench import Ground, Trial, survey, trial_json
 from underhood.repair.meaning import Meaning
 from underhood.repair.neighbourhood import Harm, Neighbourhood, around, around_all, harm_of
+from underhood.repair.quiet import Quiet, quiet_times
 from underhood.repair.swaps import reached_by, swap
 from underhood.repair.thinned import thinned
 from underhood.repair.trace import Trace, trace_row
@@ -50,6 +51,7 @@ class Cause:
 
     `covers`: share of the decisions complained about that lie in its cohort. `stage` is
     its kind's. `share`: its part of what all causes together repair; 1 if it is the only one.
+    `quiet`: how often the same look tells of the same where nobody complained; null if that was not measured.
     """
 
     suspect: Suspect
@@ -58,6 +60,7 @@ class Cause:
     covers: float = 1.0
     stage: int = 3
     share: float = 1.0
+    quiet: Quiet | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,14 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
         ground = survey(thin)
         rulings, causes = weigh(thin, ground, kinds, say)
         causes, together = _shared(thin, ground, causes)
+        causes = [_heard(thin, kinds, c) if n < PROVEN else c for n, c in enumerate(causes)]
     if every > 1:
         say("counting the first cause on all decisions")
         causes = [_proven_on_all(scene, c, every) if n < PROVEN else c for n, c in enumerate(causes)]
     neighbourhood, harm = around(ground) if every == 1 else around_all(scene, ground), harm_of(ground)
     verdict, says = _verdict(scene, causes, neighbourhood, harm, together)
+    if causes and causes[0].quiet and causes[0].quiet.tried and verdict in (CAUSE, WORLD):
+        says = f"{says}. False alarms: {causes[0].quiet.says}"
     return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm, together=together)
 
 
@@ -106,6 +112,14 @@ def _glance(scene: Scene, kinds: Sequence[Kind], say: Say) -> None:
                 return say(f"it may be: {suspect.says} (at first glance)")
 
 
+def _heard(scene: Scene, kinds: Sequence[Kind], cause: Cause) -> Cause:
+    """A cause with how often the same look cries wolf, if that is not known yet."""
+    kind = next((k for k in kinds if k.name == cause.suspect.kind), None)
+    if cause.quiet is not None or kind is None:
+        return cause
+    return replace(cause, quiet=quiet_times(scene, kind, cause.suspect, cause.stage <= CERTAIN))
+
+
 def _proven_on_all(scene: Scene, cause: Cause, every: int) -> Cause:
     """A cause that was found in a share of the questions, undone for all of them."""
     says = f"{cause.suspect.says} (counted in every {every}th question)"
@@ -113,15 +127,22 @@ def _proven_on_all(scene: Scene, cause: Cause, every: int) -> Cause:
     if cause.trial is None or not is_quick(suspect):
         return replace(cause, suspect=suspect)
     ground = survey(scene, reached_by(scene, suspect.undo))
-    return replace(_try(scene, ground, suspect, cause.stage, True), share=cause.share)
+    return replace(_try(scene, ground, suspect, cause.stage, True), share=cause.share, quiet=cause.quiet)
 
 
 def weigh(
-    scene: Scene, ground: Ground, kinds: Sequence[Kind], say: Say = lambda line: None, *, trains: bool = True
+    scene: Scene,
+    ground: Ground,
+    kinds: Sequence[Kind],
+    say: Say = lambda line: None,
+    *,
+    trains: bool = True,
+    listens: bool = True,
 ) -> tuple[list[Ruling], list[Cause]]:
     """What every kind says of the scene, in order of looking, and their suspects as causes, the weightiest first.
 
-    An undo that needs a model to be fitted again is not tried unless `trains`.
+    An undo that needs a model to be fitted again is not tried unless `trains`. Unless `listens` is false, an
+    inference that the same look draws in quiet times too is ruled out.
     """
     rulings: list[Ruling] = []
     causes: list[Cause] = []
@@ -133,13 +154,29 @@ def weigh(
             continue
         say(f"looking for: {kind.title}")
         ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
+        quiet: dict[int, Quiet] = {}
+        if listens and kind.stage > CERTAIN:
+            ruling, quiet = _out_of_the_ordinary(scene, kind, ruling)
         rulings.append(ruling)
         for suspect in ruling.suspects:
             say(f"it may be: {suspect.says}")
             if suspect.undo:
                 say(f"on the bench: {', '.join(map(str, suspect.undo[:2]))}")
-            causes.append(_try(scene, ground, suspect, kind.stage, trains))
+            causes.append(replace(_try(scene, ground, suspect, kind.stage, trains), quiet=quiet.get(id(suspect))))
     return rulings, sorted(causes, key=lambda c: -c.weight)
+
+
+def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruling, dict[int, Quiet]]:
+    """The ruling without inferences that the same look draws in quiet times too, and the rates of those that stay."""
+    kept, usual, rates = [], [], {}
+    for suspect in ruling.suspects:
+        quiet = quiet_times(scene, kind, suspect)
+        if quiet.is_usual:
+            usual.append(f"{suspect.says}, but that is nothing out of the ordinary: {quiet.says}")
+            continue
+        kept.append(suspect)
+        rates[id(suspect)] = quiet
+    return Ruling(ruling.kind, tuple(kept), ruling.says if kept or not usual else "; ".join(usual)), rates
 
 
 def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect]) -> Ruling:
@@ -384,6 +421,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
                 "covers": round(c.covers, 4),
                 "stage": c.stage,
                 "share": round(c.share, 4),
+                "quiet": asdict(c.quiet) if c.quiet else None,
                 "trial": trial_json(c.trial) if c.trial else None,
             }
             for c in found.causes

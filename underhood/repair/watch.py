@@ -115,7 +115,8 @@ def look_at(scene: Scene, kinds: Sequence[Kind] = KINDS) -> tuple[list[Alarm], l
         return [], [], 0
     with thinned(scene) as (seen, _):
         ground = survey(seen)
-        _, causes = weigh(seen, ground, seeing(seen, [k for k in kinds if k.stage <= QUICK]), trains=False)
+        looking = seeing(seen, [k for k in kinds if k.stage <= QUICK])
+        _, causes = weigh(seen, ground, looking, trains=False, listens=False)
         found = sorted((_alarm(seen, ground, c) for c in causes), key=lambda a: (-(a.saved or 0.0), -a.touched))
     return [a for a in found if _wakes(a)], [a for a in found if not _wakes(a)], scene.n_bad
 

@@ -1,0 +1,107 @@
+"""How often the same look cries wolf where nobody complained: measured, said, and silent where it always does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from underhood.build.trainset import open_training
+from underhood.faults import KINDS
+from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
+from underhood.faults.values import inject_value
+from underhood.plan.exprs import col
+from underhood.repair import workbench as uh
+from underhood.repair.causes import Diagnosis, diagnose
+from underhood.repair.clone import Reach, strike
+from underhood.repair.decided import mean, view_sql
+from underhood.repair.drill import complained
+from underhood.repair.meaning import Meaning
+from underhood.repair.quiet import Quiet, quiet_times
+from underhood.repair.workbench import Workbench
+
+SINCE = datetime(2024, 3, 24)
+
+
+@pytest.fixture
+def scene(right_bench: Workbench) -> Iterator[Scene]:
+    right_bench.n_decisions  # noqa: B018  lays the decisions out
+    bundle = uh.deployed(right_bench)
+    mean(right_bench.engine, (), bundle.name)
+    open_training(right_bench.engine, right_bench.record, bundle.made_from["training"])
+    rows = right_bench.engine.rows(f"select id, action from decided where asked_at >= '{SINCE}' order by id limit 5")
+    mean(right_bench.engine, [i for i, _ in rows], bundle.name)
+    yield Scene(right_bench.engine, right_bench.record, right_bench.plan, bundle, 5)
+    mean(right_bench.engine, (), bundle.name)
+
+
+def kind(times: list[tuple[int, int]], is_told: bool, stage: int = 3) -> Kind:
+    """A kind that tells of everything, or only where decisions since SINCE are to be seen; notes what it was shown."""
+
+    def suspect(scene: Scene) -> Ruling:
+        n, bad, last = scene.engine.rows("select count(*), count(*) filter (where bad), max(asked_at) from decisions")[
+            0
+        ]
+        times.append((n, bad))
+        if not is_told and last < SINCE:
+            return Ruling("drill", (), "all is as it was")
+        return Ruling("drill", (Suspect("drill", "part", "it is so", "select 1", (), since=str(SINCE)),))
+
+    return Kind("drill", "a drill", stage, lambda: (), suspect, lambda: ())
+
+
+def diagnosed(scene: Scene, *kinds: Kind) -> Diagnosis:
+    ids = [i for (i,) in scene.engine.rows("select id from decisions where bad order by id")]
+    return diagnose(replace(scene, kept={}), Meaning(ids=tuple(ids)), kinds)
+
+
+def test_what_any_complaint_would_have_told_is_ruled_out_with_its_rate(scene: Scene) -> None:
+    shown: list[tuple[int, int]] = []
+    found = diagnosed(scene, kind(shown, True))
+
+    assert found.causes == ()
+    assert "nothing out of the ordinary: of 8 complaints made up about the quiet time before" in found.rulings[0].says
+    assert "tells of it in 8" in found.rulings[0].says
+    assert {bad for _, bad in shown} == {5}
+
+
+def test_what_quiet_times_never_show_stays_with_its_rate(scene: Scene) -> None:
+    shown: list[tuple[int, int]] = []
+    found = diagnosed(scene, kind(shown, False))
+
+    assert [c.quiet for c in found.causes] == [Quiet(8, 0)]
+    assert sorted({n for n, _ in shown[1:]}) == [n for n, _ in shown[1:]]  # each looks at more of the past
+
+
+@pytest.mark.slow
+def test_the_rate_stands_beside_the_cause(scene: Scene) -> None:
+    change = inject_value("km", col("row.km") * 10)
+    with strike(scene, Injection("drill", change), Reach(SINCE)) as made:
+        _, named, told = complained(made, SINCE)
+        mean(made.engine, named, made.bundle.name)
+        made = replace(made, n_bad=len(named), told=told, kept={})
+        found = diagnose(made, Meaning(ids=named, told=told), KINDS)
+
+        assert (found.verdict, found.causes[0].suspect.kind) == ("cause", "unit change")
+        assert "False alarms: of " in found.says
+        assert found.causes[0].quiet is not None
+        assert (found.causes[0].quiet.tried > 0, found.causes[0].quiet.told) == (True, 0)
+
+
+def test_looking_at_quiet_times_leaves_the_views_as_they_were(scene: Scene) -> None:
+    was = [view_sql(scene.engine, name) for name in ("decisions", "asks")]
+    quiet_times(scene, kind([], True), Suspect("drill", "part", "it is so", "select 1", (), since=str(SINCE)))
+
+    assert [view_sql(scene.engine, name) for name in ("decisions", "asks")] == was
+    assert scene.engine.rows("select count(*) from decisions where bad") == [(5,)]
+
+
+def test_without_an_onset_there_is_no_quiet_time_before_it(scene: Scene) -> None:
+    always = Suspect("drill", "part", "it is so", "select 1", ())
+    early = replace(always, since=str(datetime(2020, 1, 1)))
+
+    assert [quiet_times(scene, kind([], True), s) for s in (always, early)] == [Quiet(0, 0), Quiet(0, 0)]
+    assert Quiet(0, 0).says == ""
+    assert (Quiet(8, 1).is_usual, Quiet(8, 2).is_usual, Quiet(2, 1).is_usual) == (False, True, False)
