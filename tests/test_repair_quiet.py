@@ -105,3 +105,12 @@ def test_without_an_onset_there_is_no_quiet_time_before_it(scene: Scene) -> None
     assert [quiet_times(scene, kind([], True), s) for s in (always, early)] == [Quiet(0, 0), Quiet(0, 0)]
     assert Quiet(0, 0).says == ""
     assert (Quiet(8, 1).is_usual, Quiet(8, 2).is_usual, Quiet(2, 1).is_usual) == (False, True, False)
+
+
+def test_outcomes_that_never_came_as_they_should_are_no_news_and_a_contradiction_is(scene: Scene) -> None:
+    contradiction = kind([], True, stage=2)
+    (suspect,) = contradiction.suspect(scene).suspects
+    outcomes = replace(contradiction, suspect=lambda _: Ruling("drill", (replace(suspect, part="outcomes"),)))
+
+    assert diagnosed(scene, outcomes).causes == ()
+    assert [c.quiet for c in diagnosed(scene, contradiction).causes] == [Quiet(4, 4)]

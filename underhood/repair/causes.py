@@ -36,6 +36,9 @@ REPAIRS, COLLATERAL = 0.5, 0.02
 # contradictions are facts, what moved in the world is always a little true.
 TRUST: Mapping[int, float] = {1: 1.0, 2: 0.95, 3: 0.9, 4: 0.6, 5: 0.5}
 OUTSIDE = 5  # the stage of what moved in the world, which no undo takes back
+# Parts of which a suspect is never more than an inference, at whatever stage its kind looks: outcomes that do not
+# come, or come otherwise, contradict nothing, and nothing on the bench undoes them.
+INFERRED = ("outcomes",)
 CERTAIN = 2  # the last stage at which a suspect is a fact of the record, not an inference
 BLAME = 0.3  # the most that a fact's weight loses by what its undoing breaks
 GLANCE = 6_000  # decisions of a large record in which a wrong value is looked for before all else
@@ -141,8 +144,8 @@ def weigh(
 ) -> tuple[list[Ruling], list[Cause]]:
     """What every kind says of the scene, in order of looking, and their suspects as causes, the weightiest first.
 
-    An undo that needs a model to be fitted again is not tried unless `trains`. Unless `listens` is false, an
-    inference that the same look draws in quiet times too is ruled out.
+    An undo that needs a model to be fitted again is not tried unless `trains`. Unless `listens` is false,
+    an inference that the same look draws in quiet times too is ruled out.
     """
     rulings: list[Ruling] = []
     causes: list[Cause] = []
@@ -155,7 +158,7 @@ def weigh(
         say(f"looking for: {kind.title}")
         ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
         quiet: dict[int, Quiet] = {}
-        if listens and kind.stage > CERTAIN:
+        if listens and any(kind.stage > CERTAIN or s.part in INFERRED for s in ruling.suspects):
             ruling, quiet = _out_of_the_ordinary(scene, kind, ruling)
         rulings.append(ruling)
         for suspect in ruling.suspects:
@@ -167,7 +170,7 @@ def weigh(
 
 
 def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruling, dict[int, Quiet]]:
-    """The ruling without inferences that the same look draws in quiet times too, and the rates of those that stay."""
+    """The ruling without suspects that the same look tells of in quiet times too, and the rates of those that stay."""
     kept, usual, rates = [], [], {}
     for suspect in ruling.suspects:
         quiet = quiet_times(scene, kind, suspect)

@@ -19,7 +19,7 @@ from underhood.repair.decided import view_sql
 
 TIMES = 8  # complaints made up at most
 # questions looked at in all, each complaint's anew: a case stays a matter of seconds
-ROWS, ROWS_OF_A_FACT = 120_000, 30_000
+ROWS, ROWS_OF_A_FACT = 60_000, 30_000
 LEAST = 200  # decisions before an onset; with fewer there was no quiet time
 FIRST = 0.4  # of the quiet decisions lie before the first complaint, so that each look has a past to compare with
 USUAL = 0.25  # told of so many made-up complaints, a suspect is nothing out of the ordinary
