@@ -14,7 +14,8 @@ from underhood.build.trainset import open_training, settle_predicate, settle_val
 from underhood.faults.forms import decimals_lost, number_form, over_decimals, text_form
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.faults.moved import drifted
-from underhood.faults.moved_forms import number_moves, past_of
+from underhood.faults.moved_few import past_of
+from underhood.faults.moved_forms import number_moves
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
 from underhood.faults.values import VALUE_KINDS

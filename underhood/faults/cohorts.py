@@ -29,15 +29,15 @@ class Cohort:
     says: str
 
 
-def cohort_of(scene: Scene, flag: str) -> Cohort:
-    """The narrowest description of the decisions for which `flag` holds.
+def cohort_of(scene: Scene, flag: str, can: str = "true") -> Cohort:
+    """The narrowest description of the decisions for which `flag` holds, among those that `can` show it.
 
-    `flag` is SQL over decisions `d` and questions `a`. First the span of time, then
+    Both are SQL over decisions `d` and questions `a`. First the span of time, then
     the one level of one column in which it holds nearly everywhere in that span and
     nowhere else; a part of all decisions (a canary) has no such level.
     """
     engine = scene.engine
-    joined = "decisions d join asks a on d.key = a.key"
+    joined = f"(select * from decisions) d join asks a on d.key = a.key and ({can})"
     n, since, until = engine.rows(
         f"select count(*), min(d.asked_at), max(d.asked_at) from {joined} where {flag} and d.status = 'ok'"
     )[0]

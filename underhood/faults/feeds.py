@@ -176,6 +176,9 @@ def empty_suspect(scene: Scene, kind: str, found: Emptied, why: str = "") -> Sus
     empty = " and ".join(f"{quoted('row.' + c)} is null" for c in found.columns)
     n, first, last = scene.engine.rows(f"select count(*), min(asked_at), max(asked_at) from decisions where {empty}")[0]
     where = col(f"row.{found.columns[0]}").is_null()
+    span = found.extent.where
+    # where only a part of the rows is empty, those are meant and no others
+    meant = where if span is None else span if found.extent.is_whole else span & where
     had = ", though history had it" if len(found.lost) == len(found.columns) else ""
     donor = {
         **_donor(scene, [c for c in found.columns if c not in found.lost]),
@@ -185,10 +188,10 @@ def empty_suspect(scene: Scene, kind: str, found: Emptied, why: str = "") -> Sus
     return Suspect(
         kind,
         found.part,
-        f"{n:,} decisions were made without {told} ({found.part}){had}{said}, from {first} to {last} UTC{why}",
+        f"{n:,} decisions were made without {told} ({found.part}){had}{said or f' from {first} to {last} UTC'}{why}",
         _emptied_sql(found),
         undo_missing({c: donor[c] for c in (*found.columns, *found.by)}, where),
-        found.extent.where if found.extent.where is not None else where,
+        meant,
         found.extent.since or str(first),
         {"columns": list(found.columns), "decisions": n},
     )

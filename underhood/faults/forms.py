@@ -8,7 +8,7 @@ parameters, and what would take it back. It must hold for nearly every row.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -183,8 +183,12 @@ def _map(column: str, served: Array, again: Array) -> Form | None:
     return None
 
 
-def text_form(column: str, served: Array, again: Array) -> Form | None:
-    """The form in which a text differs; null if there is none. Both arrays hold texts without nulls."""
+def text_form(column: str, served: Array, again: Array, rest: Iterable[str] = ()) -> Form | None:
+    """The form in which a text differs; null if there is none.
+
+    `served` and `again` are of the rows that differ, `rest` of those that do not: texts without nulls.
+    A level under a name that others of the rest have is merged with it, not renamed.
+    """
     if len(served) < ENOUGH:
         return None
     pairs = list(zip(served, again, strict=True))
@@ -205,7 +209,7 @@ def text_form(column: str, served: Array, again: Array) -> Form | None:
         longest = max(len(s) for s, _ in pairs)
         return Form("precision loss", f"{column} is cut off after {longest} characters", None, {"length": longest})
     shown = ", ".join(f"{a!r} → {s!r}" for a, s in sorted(to.items())[:3]) + (", …" if len(to) > 3 else "")
-    if len(set(to.values())) == len(to):
+    if len(set(to.values())) == len(to) and not set(to.values()) & set(rest):
         return Form("category rename", f"{column} is renamed: {shown}", _back(column, pairs), {"levels": to})
     return Form("category merge", f"{column} is merged: {shown}", None, {"levels": to})
 

@@ -7,29 +7,25 @@ distance it explains. What no form explains is drift.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form, decimals_lost, over_decimals
+from underhood.faults.moved_few import ENOUGH, Found, Past, equal_to, is_code, odd_move, rounded, stuck_moves, thin
 from underhood.faults.moved_scales import another_scale, piecewise
 from underhood.moves.bins import expected_noise
 from underhood.moves.shifts import UNITS, Shift, explain, grain
-from underhood.plan.exprs import Expr, col, when
+from underhood.plan.exprs import col, when
 
 FULL = 0.98  # share of one value: nothing else is left
-ENOUGH = 8  # rows that show something
 FITS = 0.8  # share of the distance, above noise, that a form must explain
 CLEAR = 0.03  # share of rows that would have to move; what moved less is not named
-BEYOND = 0.25  # of the past's own width: so far outside is not the next larger value of the same kind
-UNNAMED = ""  # the kind of what shows, but has no form among all rows; among those of a cohort it may have one
 STEEP, STEEP_MOVED = 5.0, 0.5  # a factor beyond all drift, and how far it moves most rows
 CURVED = 0.15  # share of rows that would have to move before a curve is told
 SEASON = 0.25  # of the distance a steep factor may leave to the season
 OUTSIDE = 0.3  # share of rows outside all of the past that no season makes
-DRAWN = 2500  # values of either sample
 KINDS: Mapping[str, str] = {
     "factor": "unit change",
     "unit": "unit change",
@@ -41,38 +37,12 @@ KINDS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """A form with the values that show it (`shows`, over an array) and the same as an expression (null: all of them).
-
-    `explained`: share of the distance between the samples that the form takes away, above noise.
-    `is_beyond`: no season explains it, as the past never had such values.
-    """
-
-    form: Form
-    shows: Callable[[Array], Array]
-    rows: Expr | None = None
-    explained: float = 1.0
-    rivals: tuple[str, ...] = field(default=())
-    is_beyond: bool = False
-
-
-@dataclass(frozen=True)
-class Past:
-    """A column in all of the past: its range without one in 2,000 at either end, its grid, some of its values."""
-
-    low: float
-    high: float
-    grain: float | None
-    values: Array
-
-
 def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[Found]:
     """Forms of a number, likeliest first. Samples may hold NaN; a missing value is a value of its own."""
     missing = missing_move(name, np.isnan(before), np.isnan(after))
     if missing is not None:
         yield missing
-    one, other = (_thin(side[~np.isnan(side)]) for side in (before, after))
+    one, other = (thin(side[~np.isnan(side)]) for side in (before, after))
     if min(len(one), len(other)) < ENOUGH:
         return
     frozen = _frozen(name, one, other, past)
@@ -84,14 +54,15 @@ def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator
         yield capped
     fits = list(_fits(name, one, other, past))
     yield from fits
-    if not fits and (scale := another_scale(name, (one, past.values), other, past.low, past.high)):
-        yield Found(scale, lambda v: ~np.isnan(v))
     beyond = _beyond(name, one, other, past)
     if beyond is not None:
         yield beyond
-    odd = _odd(name, one, other, past)
+    if not fits and (scale := another_scale(name, (one, past.values), other, past.low, past.high)):
+        yield Found(scale, lambda v: ~np.isnan(v), is_new=True)
+    odd = odd_move(name, one, other, past)
     if odd is not None:
         yield odd
+    yield from stuck_moves(name, before, after, past)
 
 
 def missing_move(name: str, before: Array, after: Array) -> Found | None:
@@ -114,10 +85,6 @@ def is_missing(values: Array) -> Array:
     return missing
 
 
-def _thin(values: Array) -> Array:
-    return values if len(values) <= DRAWN else values[np.linspace(0, len(values) - 1, DRAWN).astype(int)]
-
-
 def _frozen(name: str, one: Array, other: Array, past: Past) -> Found | None:
     values, counts = np.unique(other, return_counts=True)
     value = float(values[counts.argmax()])
@@ -138,14 +105,11 @@ def _frozen(name: str, one: Array, other: Array, past: Past) -> Found | None:
     return Found(form, lambda v: v == value, col(f"row.{name}") == value)
 
 
-def is_code(value: float, before: Array) -> bool:
-    """Whether a value looks like one that people write for "none": 0, -1, nines, or one outside what was there."""
-    shown = f"{abs(value):g}"
-    return bool((value in (0.0, -1.0) or set(shown) == {"9"}) and np.mean(before == value) < 0.01)
-
-
 def _capped(name: str, one: Array, other: Array) -> Found | None:
-    """Values beyond one value have become it: as many stand on it as lay beyond, and next to none lie there."""
+    """Values beyond one value have become it: as many stand on it as lay beyond, and next to none lie there.
+
+    Where hardly any stood on it before, the others may have drifted meanwhile.
+    """
     if len(np.unique(one)) < ENOUGH:
         return None
     values, counts = np.unique(other, return_counts=True)
@@ -154,10 +118,12 @@ def _capped(name: str, one: Array, other: Array) -> Found | None:
             was, now = ((s > value if above else s < value) for s in (one, other))
             lost, left = float(was.mean()), float(now.mean())
             grown = count / len(other) - float((one == value).mean())
-            if lost < CLEAR or lost * len(other) < ENOUGH or left > 0.05 * lost or not 0.6 * lost < grown < 1.6 * lost:
+            is_new = float((one == value).mean()) < 0.1 * grown
+            low, high = (0.4, 2.5) if is_new else (0.6, 1.6)
+            if lost < CLEAR or lost * len(other) < ENOUGH or left > 0.05 * lost or not low * lost < grown < high * lost:
                 continue
             rest = [one[~was & (one != value)], other[~now & (other != value)]]
-            if min(map(len, rest)) >= 30 and distance_of(*rest) > 0.5 * lost:
+            if not is_new and min(map(len, rest)) >= 30 and distance_of(*rest) > 0.5 * lost:
                 continue
             row, beyond = col(f"row.{name}"), float(np.median(one[was]))
             form = Form(
@@ -166,12 +132,8 @@ def _capped(name: str, one: Array, other: Array) -> Found | None:
                 when(row == float(value), beyond, row),
                 {"at": float(value)},
             )
-            return Found(form, _equal_to(float(value)), row == float(value))
+            return Found(form, equal_to(float(value)), row == float(value))
     return None
-
-
-def _equal_to(value: float) -> Callable[[Array], Array]:
-    return lambda v: v == value
 
 
 # --- all rows, or a share of them, as one simple function of what they were ---
@@ -179,7 +141,7 @@ def _equal_to(value: float) -> Callable[[Array], Array]:
 
 def distance_of(one: Array, other: Array) -> float:
     """Total variation between two samples in bins of equal weight of both, above the noise of such samples."""
-    one, other = _thin(one), _thin(other)
+    one, other = thin(one), thin(other)
     cuts = np.linspace(0.02, 0.98, 33)
     edges = np.unique(np.concatenate([np.quantile(side, cuts, method="higher") for side in (one, other)]))
     a, b = (
@@ -326,7 +288,7 @@ def sudden_moves(name: str, one: Array, other: Array) -> Iterator[Found]:
     steps = np.quantile(other, at) - np.quantile(one, at)
     width = float(np.subtract(*np.quantile(one, [0.75, 0.25])))
     row, left = col(f"row.{name}"), SEASON if total >= STEEP_MOVED else 1 - FITS
-    for step in dict.fromkeys((_rounded(float(np.median(steps)), width), float(np.median(steps)))):
+    for step in dict.fromkeys((rounded(float(np.median(steps)), width), float(np.median(steps)))):
         if abs(step) >= 0.25 * width and distance_of(one + step, other) <= left * total:
             form = Form("shift", f"{name} {step:+g}", row - step, {"shift": step})
             yield Found(form, lambda v: ~np.isnan(v), None, 1 - distance_of(one + step, other) / total)
@@ -336,12 +298,6 @@ def sudden_moves(name: str, one: Array, other: Array) -> Iterator[Found]:
         yield Found(
             Form("upstream change", says, piecewise(name, one, other), {"way": "rises"}), lambda v: ~np.isnan(v)
         )
-
-
-def _rounded(step: float, width: float) -> float:
-    """The step as a person would have made it: two digits, if that is as near as the width of the values tells."""
-    near = float(f"{step:.2g}")
-    return near if abs(near - step) <= 0.05 * width else step
 
 
 def _beyond(name: str, one: Array, other: Array, past: Past) -> Found | None:
@@ -355,7 +311,7 @@ def _beyond(name: str, one: Array, other: Array, past: Past) -> Found | None:
     steps = [float(b - a) for a, b in zip(np.quantile(one, at), np.quantile(other, at), strict=True)]
     steps += [float(other.min() - past.low), float(other.max() - past.high)]
     tried = []
-    for step in {v for s in steps for v in (s, _rounded(s, width))}:
+    for step in {v for s in steps for v in (s, rounded(s, width))}:
         back = other - step
         if ((back >= past.low - 0.01 * width) & (back <= past.high + 0.01 * width)).mean() >= 0.97:
             tried.append((min(distance_of(one, back), distance_of(past.values, back)), len(f"{step:.6g}"), step))
@@ -363,79 +319,4 @@ def _beyond(name: str, one: Array, other: Array, past: Past) -> Found | None:
         return None
     left, _, step = min(tried)
     form = Form("shift", f"{name} {step:+g}", col(f"row.{name}") - step, {"shift": step})
-    return Found(form, lambda v: ~np.isnan(v), None, 1 - left / max(total, 1e-9), (), True)
-
-
-# --- a few rows that lie where none lay ---
-
-
-def _odd(name: str, one: Array, other: Array, past: Past) -> Found | None:
-    """Some rows have values that the past does not know: by which known unit do they come back?"""
-    width = max(past.high - past.low, 1e-12)
-    low, high = past.low - BEYOND * width, past.high + BEYOND * width
-
-    def is_odd(values: Array) -> Array:
-        out: Array = (values > high) | (values < low)
-        if past.grain is not None:
-            ratio = values / past.grain
-            out = out | (np.abs(ratio - np.round(ratio)) > 1e-6 * np.maximum(1.0, np.abs(ratio)))
-        return out & ~np.isnan(values)
-
-    odd = other[is_odd(other)]
-    if len(odd) < ENOUGH or len(odd) / len(other) < 5 * float(is_odd(one).mean()) + 0.003:
-        return None
-    row = col(f"row.{name}")
-    rows = (row > high) | (row < low)
-    if past.grain is not None:
-        rows = rows | ((row / past.grain - (row / past.grain).round()).then("abs") > 1e-6)
-    values, counts = np.unique(odd, return_counts=True)
-    if counts.max() >= 0.9 * len(odd):
-        value = float(values[counts.argmax()])
-        form = Form(
-            "sentinel fill",
-            f"{name} is {value:g} in {counts.max() / len(other):.1%} of the rows, never before",
-            None,
-            {"value": value},
-        )
-        return Found(form, lambda v: v == value, row == value)
-    tried = sorted(_backs(odd, one, is_odd, past), key=lambda t: t[0])
-    if not tried:
-        return Found(Form(UNNAMED, f"{name} has values that it never had"), is_odd, rows, 0.0)
-    apart, factor = tried[0]
-    form = Form(
-        "unit change",
-        f"{name} × {factor:g} in {len(odd) / len(other):.1%} of the rows",
-        row / factor,
-        {"factor": factor},
-    )
-    rivals = tuple(f"× {f:g} fits less well" for _, f in tried[1:2])
-    return Found(form, is_odd, rows, 1 - apart, rivals)
-
-
-def _backs(odd: Array, one: Array, is_odd: Callable[[Array], Array], past: Past) -> Iterator[tuple[float, float]]:
-    """By which factor odd values come back among those that it would have made odd, with Kolmogorov's distance."""
-    factors = {f for unit in UNITS for f in (unit, 1 / unit)} | {-1.0}
-    for factor in factors:
-        made = one * factor
-        would = made[is_odd(made)]
-        if len(would) < ENOUGH:
-            continue
-        back = odd / factor
-        if past.grain is not None:
-            ratio = back / past.grain
-            if (np.abs(ratio - np.round(ratio)) < 1e-4 * np.maximum(1.0, np.abs(ratio))).mean() < 0.95:
-                continue
-        both = np.sort(np.concatenate([odd, would]))
-        apart = np.abs(
-            np.searchsorted(np.sort(odd), both, "right") / len(odd)
-            - np.searchsorted(np.sort(would), both, "right") / len(would)
-        ).max()
-        if apart < 1.63 * math.sqrt(1 / len(odd) + 1 / len(would)):  # 1 in 100
-            yield float(apart), factor
-
-
-def past_of(values: Array, step: float | None) -> Past:
-    """The past of a column of numbers (NaN null); `step` is its grid, if it has one."""
-    held = values[~np.isnan(values)]
-    low, high = np.quantile(held, [0.0005, 0.9995]) if len(held) else (0.0, 0.0)
-    return Past(float(low), float(high), step, _thin(held))
+    return Found(form, lambda v: ~np.isnan(v), None, 1 - left / max(total, 1e-9), (), True, True)

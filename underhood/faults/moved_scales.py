@@ -1,4 +1,7 @@
-"""A number that comes on another scale altogether: most of it lies where nearly nothing lay before."""
+"""Lines that lead from what a number was to what it is: one for another scale altogether, several for any curve.
+
+Only the quantiles of two samples are known, before and after, and no row twice.
+"""
 
 from __future__ import annotations
 

@@ -9,8 +9,13 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form, bare
-from underhood.faults.moved_forms import ENOUGH, FULL, Found, missing_move
+from underhood.faults.moved_few import ENOUGH, Found
+from underhood.faults.moved_forms import FULL, missing_move
 from underhood.plan.exprs import col
+
+FEW = 2  # levels that are gone: so few have become another one, of more the column has stopped
+TIMES, SURE = 2.0, 6.0  # as many as before of a level, by so many standard errors, that others have come as it
+LIKELY = 4.0  # chi-squared by which a loss of all levels alike must beat the loss of one
 
 
 def text_moves(name: str, before: Array, after: Array, levels: Sequence[str], seen: Array) -> Iterator[Found]:
@@ -28,16 +33,18 @@ def text_moves(name: str, before: Array, after: Array, levels: Sequence[str], se
     new = [n for n in np.argsort(-q) if now[n] >= ENOUGH / 2 and seen[n] <= 1e-4 * seen.sum()]
     lost = [n for n in np.argsort(q - p) if (p - q)[n] > 4 * unsure[n]]
     grown = [n for n in np.argsort(p - q) if (q - p)[n] > 4 * unsure[n] and n not in new]
-    if now.max() >= FULL * now.sum() and p.max() < 0.8:
-        top = int(now.argmax())
+    top = int(now.argmax())
+    # of two or three levels one is left: the others have become it
+    is_few = top not in new and len([n for n in lost if n != top]) <= FEW
+    if now.max() >= FULL * now.sum() and p.max() < 0.8 and not is_few:
         kind = "sentinel fill" if top in new else "frozen column"
         yield _levels(name, kind, f"{name} is always {levels[top]!r}", [levels[top]], {}, {"value": levels[top]})
     elif new:
         found = _renamed(name, levels, p, q, new, lost)
         if found is not None:
             yield found
-    elif lost and grown:
-        found = _merged(name, levels, p, q, lost, grown)
+    elif grown:
+        found = _merged(name, levels, p, q, lost, grown) or _partly(name, levels, p, q, unsure)
         if found is not None:
             yield found
 
@@ -124,3 +131,21 @@ def _merged(
     return _levels(
         name, "category merge", says, [levels[into]], back, {"levels": {levels[n]: levels[into] for n in gone}}
     )
+
+
+def _partly(name: str, levels: Sequence[str], p: Array, q: Array, unsure: Array) -> Found | None:
+    """Some rows of one level come as another one: that one has grown many times, at the cost of one level alone."""
+    gain = q - p
+    into = int(np.argmax(gain / unsure))
+    if gain[into] < SURE * unsure[into] or q[into] < TIMES * p[into]:
+        return None
+    rest = np.flatnonzero((p > 0) & (np.arange(len(p)) != into))
+    loss, alike = -gain[rest], gain[into] * p[rest] / p[rest].sum()
+    of = int(rest[int(np.argmax(loss / unsure[rest]))])
+    alone = np.where(rest == of, gain[into], 0.0)
+    by_one, by_all = (float((((loss - made) / unsure[rest]) ** 2).sum()) for made in (alone, alike))
+    if by_one > by_all + LIKELY or abs(-gain[of] - gain[into]) > 4 * unsure[of]:
+        return None
+    says = f"{name} {levels[of]!r} comes as {levels[into]!r} in {gain[into]:.1%} of the rows"
+    back, to = {levels[into]: levels[of]}, {levels[of]: levels[into]}
+    return _levels(name, "category merge", says, [levels[into]], back, {"levels": to})

@@ -8,7 +8,8 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form
-from underhood.faults.moved_forms import CLEAR, FITS, Found, distance_of, missing_move
+from underhood.faults.moved_few import Found
+from underhood.faults.moved_forms import CLEAR, FITS, distance_of, missing_move
 from underhood.moves.shifts import explain
 from underhood.plan.exprs import col, minutes
 

@@ -17,6 +17,7 @@ NEAR = 1.0  # times as many rows before a break as behind it are compared: neare
 FEW, MANY = 300, 12_000  # rows compared on either side
 QUIET = 0.34  # of the effect inside a cohort, what may be left outside
 PURE = 0.9  # share of the rows that show something which a cohort must hold
+OWN = 1.5  # times as much as in a cohort must show in one level, so that it is that level's
 EARLY = 0.05  # of a stretch: by so much two beginnings differ
 EDGE = 10  # a tenth of the rows behind a break is left out: where it begins is not known to the row
 
@@ -33,7 +34,11 @@ class Whom:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows behind a break (`inside`, of rows `start` to `stop`) and before it, of those whom it touches."""
+    """Rows behind a break (`inside`, of rows `start` to `stop`) and before it, of those whom it touches.
+
+    `by`: the gap that shows it, if it does not show in the column by itself; then `before` holds rows that
+    should have the same values as those inside, one for each, and not in order of time.
+    """
 
     column: Column
     found: Break
@@ -42,6 +47,7 @@ class Stretch:
     stop: int
     before: Array
     inside: Array
+    by: Column | None = None
 
 
 def stretches_of(sides: Sides, column: Column, found: Break) -> Iterator[Stretch]:
@@ -54,7 +60,7 @@ def stretches_of(sides: Sides, column: Column, found: Break) -> Iterator[Stretch
     span = _span(sides, column, whom.mask, found)
     if span is None:
         return
-    carrier = _carrier(sides, column, *span)
+    carrier = _carrier(sides, column, *span, found)
     if carrier is not None and not list(stretch_of(sides, column, found, carrier, *span)):
         carrier = None  # the bad are not among those
     if carrier is not None:
@@ -63,7 +69,7 @@ def stretches_of(sides: Sides, column: Column, found: Break) -> Iterator[Stretch
     start, stop = span
     sharp = _sharpest(sides, column, whom.mask, found, stop)
     if sharp is not None and carrier is None and abs(sharp - start) > EARLY * (stop - start):
-        nearer = _carrier(sides, column, sharp, stop)
+        nearer = _carrier(sides, column, sharp, stop, found)
         if nearer is not None:
             yield from stretch_of(sides, column, found, nearer, sharp, stop)
     yield from stretch_of(sides, column, found, whom, start, stop)
@@ -143,13 +149,18 @@ def _sharpest(sides: Sides, column: Column, mask: Array, found: Break, stop: int
     return int(rows[place - n + int(np.argmax(behind[: 2 * n]))])
 
 
-def _carrier(sides: Sides, column: Column, start: int, stop: int) -> Whom | None:
-    """The levels of one other column that carry the move, if all of it is in them; null if every level shows it."""
+def _carrier(sides: Sides, column: Column, start: int, stop: int, found: Break) -> Whom | None:
+    """The levels of one other column that carry the move, if all of it is in them; null if every level shows it.
+
+    Of several columns, the one whose weakest level shows most: a wider cohort only thins it. Null too if the
+    level in which the break was found shows it far more, whatever drift is left outside.
+    """
     size = stop - start
     lower = max(0, start - max(size, FEW))
     stretch = np.full(len(sides.at), -1)
     stretch[lower:start], stretch[start:stop] = 0, 1
     best: tuple[float, Whom] | None = None
+    own = 0.0
     for group in sides.groups.values():
         if group.name == column.name:
             continue
@@ -160,6 +171,7 @@ def _carrier(sides: Sides, column: Column, start: int, stop: int) -> Whom | None
         chi, _, _ = apart(table[:, 0], table[:, 1])
         n = table.sum(axis=2).min(axis=1)
         effect = np.maximum(chi, 0) / np.maximum(1, n)
+        own = float(effect[found.level]) if group.name == found.group else own
         if (n >= 20).sum() < 2 or effect.max() <= 0:
             continue
         carry = (n >= 20) & (effect >= 0.5 * effect.max()) & (chi > 30)
@@ -169,10 +181,12 @@ def _carrier(sides: Sides, column: Column, start: int, stop: int) -> Whom | None
         left, freedom, n_rest = _left(rest)
         if n_rest < 20 or (left + 3 * np.sqrt(2 * freedom)) / n_rest > QUIET * effect[carry].min():
             continue
-        gain = float(chi[carry].sum() - 2 * max(0.0, left))
-        if best is None or gain > best[0]:
-            best = gain, _named(sides, group, np.flatnonzero(carry))
-    return best[1] if best and best[0] > 0 else None
+        if chi[carry].sum() <= 2 * max(0.0, left):
+            continue
+        purest = float(effect[carry].min())
+        if best is None or purest > best[0]:
+            best = purest, _named(sides, group, np.flatnonzero(carry))
+    return best[1] if best and own < OWN * best[0] else None
 
 
 def _left(rest: Array) -> tuple[float, int, float]:

@@ -100,7 +100,8 @@ def suspect_null_join(scene: Scene) -> Ruling:
         pattern = _pattern(scene, each)
         why = f"; there {', '.join(each.by)} is written otherwise ({pattern}) and the source has the row"
         suspect = empty_suspect(scene, NULL_JOIN.name, each, why)
-        told = {**suspect.parameters, "key": each.by[0], "pattern": pattern}
+        columns = [*each.columns, *each.by]  # the key is served wrong as well
+        told = {**suspect.parameters, "columns": columns, "key": each.by[0], "pattern": pattern}
         made.append(replace(suspect, parameters=told))
     return Ruling(NULL_JOIN.name, tuple(made))
 
@@ -145,7 +146,7 @@ def propose_null_join(scene: Scene, random: np.random.Generator, cohort: Expr | 
     )[0]
     written = row.pad(int(longest) + 2, "0") if lower and upper else row.then("upper") if lower else row.then("lower")
     columns = list(join.take)
-    told = {"columns": columns, "key": by}
+    told = {"columns": [*columns, by], "key": by}
     return Injection(NULL_JOIN.name, inject_null_join(by, written, columns, cohort), (*columns, by), told, cohort)
 
 

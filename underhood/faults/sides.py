@@ -60,7 +60,8 @@ class Sides:
     """All rows in order of asking: first the past (questions before the first decision), then the decisions.
 
     `at` is in seconds since 1970, UTC; `block` numbers equal parts, `first` is the first one of decisions.
-    `groups` are columns whose levels may be cohorts: `codes` below 0 belong to none of `levels`.
+    `groups` are columns whose levels may be cohorts: `codes` below 0 belong to none of `levels`. What was before
+    block `begin` is no history to compare with.
     """
 
     at: Array
@@ -70,6 +71,7 @@ class Sides:
     first: int
     columns: Mapping[str, Column]
     groups: Mapping[str, Column]
+    begin: int = 0
 
     @property
     def n_blocks(self) -> int:
@@ -158,7 +160,7 @@ def _past(scene: Scene, inputs: Mapping[str, str], first: Any) -> Mapping[str, A
     step = max(1, counted(scene.engine, "select count(*) from training")[0] // 5000)
     differs = counted(
         scene.engine,
-        f"select {off or '0'} from training t join asks a on t.key = a.key where hash(t.key) % {step} = 0",
+        f"select {off or 'max(0)'} from training t join asks a on t.key = a.key where hash(t.key) % {step} = 0",
     )
     before = f"asked_at < TIMESTAMP {sql_value(str(first))}"
     is_same = max(differs, default=0) < 0.01
@@ -254,15 +256,15 @@ def _group(name: str, kind: str, values: Array, decided: Array, block: Array) ->
 # --- breaks ---
 
 
-def breaks(sides: Sides) -> tuple[Break, ...]:
+def breaks(sides: Sides, spans: Sequence[int] = SPANS) -> tuple[Break, ...]:
     """The breaks of each column that are certain, sharper than history's, and before what is in question; strong first.
 
-    Of one moment at most two groups, of one column at most MANY breaks.
+    Of one moment at most two groups, of one column at most MANY breaks. `spans`: blocks on either side.
     """
     found: list[Break] = []
     for column in sides.columns.values():
         kept: list[Break] = []
-        for each in sorted(_breaks(sides, column), key=lambda b: -b.strength):
+        for each in sorted(_breaks(sides, column, spans), key=lambda b: -b.strength):
             near = [k for k in kept if abs(k.at - each.at) <= 1]
             if len(near) < 2 and not any((k.group, k.level) == (each.group, each.level) for k in near):
                 kept.append(each)
@@ -272,26 +274,26 @@ def breaks(sides: Sides) -> tuple[Break, ...]:
     return tuple(sorted(found, key=lambda b: -b.strength))
 
 
-def _breaks(sides: Sides, column: Column) -> Iterator[Break]:
+def _breaks(sides: Sides, column: Column, spans: Sequence[int]) -> Iterator[Break]:
     everyone = Column("", FLAG, column.values, np.zeros(len(sides.at), int), 1, (True,))
     for group in (everyone, *sides.groups.values()):
         if group.name == column.name:
             continue
-        yield from _group_breaks(sides, column, group)
+        yield from _group_breaks(sides, column, group, spans)
 
 
-def _group_breaks(sides: Sides, column: Column, group: Column) -> Iterator[Break]:
+def _group_breaks(sides: Sides, column: Column, group: Column, spans: Sequence[int]) -> Iterator[Break]:
     table = tally(group.codes, sides.block, column.codes, (group.n, sides.n_blocks, column.n))
     summed = np.concatenate([np.zeros((group.n, 1, column.n)), np.cumsum(table, axis=1)], axis=1)
     bad = [np.sort(sides.block[sides.bad & (group.codes == g)]) for g in range(group.n)]
     ends = [int(b[int((1 - LATE) * len(b))]) if len(b) else -1 for b in bad]
     n_blocks, first, n_bad = sides.n_blocks, sides.first, int(sides.bad.sum())
-    for span in SPANS:
+    for span in spans:
         at = np.arange(1, n_blocks)
         before = summed[:, at] - summed[:, np.maximum(at - span, 0)]
         after = summed[:, np.minimum(at + span, n_blocks)] - summed[:, at]
         chi, effect, each = apart(before, after)
-        past = (at >= span) & (at + span <= first)
+        past = (at >= span + sides.begin) & (at + span <= first)
         for g in range(group.n):
             if len(bad[g]) < LATE * n_bad:
                 continue

@@ -18,15 +18,17 @@ import numpy as np
 from underhood.build.scorer import Array
 from underhood.build.trainset import settle_predicate
 from underhood.faults.cohorts import Cohort, cohort_of
-from underhood.faults.feeds import lost_inputs
+from underhood.faults.extent import extent_of
+from underhood.faults.feeds import FEED, KEYS, emptied, lost_inputs, part_of
 from underhood.faults.forms import ENOUGH, HOLDS, Form, number_form, text_form, time_form
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
-from underhood.faults.moved import Moved, moved_values
+from underhood.faults.moved import moved_values
+from underhood.faults.moved_shown import Moved
 from underhood.faults.moved_drills import propose
 from underhood.plan.changes import INPUT, RECOMPUTED, Change
 from underhood.plan.exprs import Expr, col, columns_of, when, wrap
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
-from underhood.plan.render import quoted, to_sql
+from underhood.plan.render import quoted, sql_value, to_sql
 from underhood.plan.steps import Asof
 
 SHARE = 0.005  # below it a difference touches too few of the decisions in question to explain a complaint
@@ -85,7 +87,8 @@ def differs(name: str, kind: str) -> str:
 
 
 def _served_otherwise(scene: Scene) -> Served:
-    lost = lost_inputs(scene)
+    # how the key of a join that misses is written is told with the join
+    lost = {*lost_inputs(scene), *(c for e in emptied(scene) if e.how == KEYS for c in e.by)}
     inputs = {n: k for n, k in scene.plan.inputs.items() if n not in lost}
     tests = [f"count(*) filter (where {differs(n, k)})" for n, k in inputs.items()]
     n, *counts = counted(
@@ -106,8 +109,20 @@ def _served_otherwise(scene: Scene) -> Served:
             cohort = cohort_of(scene, differs(column, inputs[column]))
             found = _form(scene, column, inputs[column], _frame(scene, column, cohort.where))
             if found:
+                can = _can_show(column, found)
+                cohort = cohort_of(scene, differs(column, inputs[column]), can) if can else cohort
                 forms.append(((column,), found, cohort))
     return Served(n, broken, tuple(forms))
+
+
+def _can_show(column: str, form: Form) -> str:
+    """SQL over questions `a`: the values that a form changes at all; empty if that is any of them."""
+    name, told = f"a.{quoted(column)}", form.parameters
+    if isinstance(told.get("levels"), Mapping):
+        return f"{name} in ({', '.join(sql_value(str(level)) for level in told['levels'])})"
+    if form.kind == "unit change" and "offset" not in told:
+        return f"{name} <> 0"
+    return ""
 
 
 def _frame(scene: Scene, column: str, where: Expr | None = None) -> Mapping[str, Array]:
@@ -149,7 +164,7 @@ def _form(scene: Scene, column: str, kind: str, frame: Mapping[str, Array]) -> F
             else _lagged(scene, column) or number_form(column, served, again, rest)
         )
     if kind == TEXT:
-        return text_form(column, served, again)
+        return text_form(column, served, again, rest)
     return time_form(column, served, again) if kind == TIME else None
 
 
@@ -199,9 +214,31 @@ def _suspect(scene: Scene, columns: tuple[str, ...], form: Form, cohort: Cohort)
     )
 
 
+def _reach(scene: Scene, moved: Moved) -> tuple[Expr | None, str]:
+    """Whom a move touches, and in words: where single rows show it, the narrowest cohort of theirs.
+
+    Samples are compared by a few columns only; what shows in a row may be theirs whom any input names.
+    """
+    span = moved.span
+    if moved.rows is None or not moved.is_partial:
+        return moved.where, moved.whom.says
+    inside, shows = (to_sql(settle_predicate(scene.plan, e)) for e in (span, moved.rows))
+    rows = scene.engine.frame(
+        f"select id, coalesce({shows}, false) as shows, true as can from decisions where ({inside}) and status = 'ok' "
+        "order by id"
+    )
+    found = extent_of(scene, rows["id"], rows["shows"] > 0, rows["can"] > 0, skip=moved.columns)
+    if found.cohort is None or found.n < ENOUGH:
+        return moved.where, moved.whom.says
+    among = span & found.cohort
+    says = f" where{found.says.rpartition(' where')[2]}"
+    return (among if found.is_whole else among & moved.rows), says
+
+
 def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
     """A suspect whose undo is over the row: history is wrong too."""
-    where, form, first = moved.where, moved.form, moved.columns[0]
+    form, first = moved.form, moved.columns[0]
+    where, whom = _reach(scene, moved)
     undo: tuple[Change, ...] = ()
     if form.kind == "column swap":
         undo = undo_swap(moved.columns[0], moved.columns[1], where)
@@ -215,14 +252,14 @@ def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
     since = f"{moved.since:%Y-%m-%d %H:%M}"
     until = f" until {moved.until:%Y-%m-%d %H:%M}" if moved.until else ""
     side = quoted(f"row.{first}")
+    meant = to_sql(settle_predicate(scene.plan, where)) if where is not None else "true"
     rivals = f"; {', '.join(moved.rivals)} fits less well" if moved.rivals else ""
     return Suspect(
         form.kind,
         f"source of {', '.join(moved.columns)}",
-        f"{form.says}{moved.whom.says} since {since}{until} UTC: {moved.n:,} decisions, and before it was not so "
+        f"{form.says}{whom} since {since}{until} UTC: {moved.n:,} decisions, and before it was not so "
         f"({moved.explained:.0%} of what differs is explained{rivals})",
-        f"select day, count(*) as decisions, count(*) filter (where {side} is null) as missing, min({side}), "
-        f"mode({side}), max({side}) from decisions group by day order by day",
+        f"select id, asked_at, {side} from decisions where {meant} order by asked_at",
         undo,
         where,
         str(moved.since),
@@ -231,11 +268,16 @@ def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
 
 
 def _without_feeds(scene: Scene, suspects: list[Suspect]) -> list[Suspect]:
-    """Without columns that are gone together with all that comes from the same feed: that is a missing feed."""
+    """Without columns that are gone together with all that comes from the same feed: that is a missing feed.
+
+    A column of a feed that is told as missing is that one's child, whether or not all of its siblings moved.
+    """
     gone = {str(c) for s in suspects for c in s.parameters["columns"]}
     feeds = [set(j.take) for j in scene.plan.system.asks.joins if isinstance(j, Asof)]
     read = {c for e in scene.bundle.features.values() for c in columns_of(e)}
     whole = {c for feed in feeds if feed & read and feed & read <= gone for c in feed}
+    told = {e.part for e in emptied(scene) if e.how == FEED}
+    whole |= {c for c in gone if part_of(scene, c) in told}
     return [s for s in suspects if not whole & set(s.parameters["columns"])]
 
 

@@ -1,0 +1,55 @@
+"""A number that moved against the others of its row, which a season or another mix of rows hides.
+
+Where the gap to what it should be breaks (expected.py), its values are compared with those of rows
+before that should have the same. What a fault of another column makes is none of this one: its
+own values are as they were, and an undo would only move them away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from underhood.faults.expected import Expected, alike, each_expected
+from underhood.faults.moved_forms import distance_of
+from underhood.faults.moved_shown import Moved, moves_of
+from underhood.faults.moved_whom import FEW, MANY, Stretch, stretches_of
+from underhood.faults.sides import Sides, breaks
+
+SPANS = (1, 3, 8)  # blocks on either side of a break: what changes by and by is no fault of this kind
+TOLD = ("missing values", "time zone")  # shows without a look at the others of its row
+SURE = 0.9  # of what differs is explained: such a form comes before any other
+OWN = 0.5  # of how far a number is from what it should be, how far it must be from what it was
+POOL = 3  # times as many rows before a break as behind it, among which the alike are found
+
+
+def alike_moves(sides: Sides) -> tuple[Moved, ...]:
+    """The moves of numbers that show only beside rows that should have the same values, one a column."""
+    best: dict[str, Moved] = {}
+    for moved in sorted(_each(sides), key=lambda m: (m.explained > SURE, m.strength)):
+        best[moved.columns[0]] = moved
+    return tuple(best.values())
+
+
+def _each(sides: Sides) -> Iterator[Moved]:
+    for name, expected in each_expected(sides):
+        gaps = replace(sides, columns={name: expected.gap}, begin=expected.begin)
+        for found in breaks(gaps, SPANS):
+            for stretch in stretches_of(gaps, expected.gap, found):
+                yield from _moves(sides, expected, stretch)
+
+
+def _moves(sides: Sides, expected: Expected, by: Stretch) -> Iterator[Moved]:
+    column = sides.columns[by.column.name]
+    size = int(np.clip(POOL * len(by.inside), FEW, MANY))
+    pool = np.flatnonzero(by.whom.mask[: by.start] & ~np.isnan(by.column.values[: by.start]))[-size:]
+    inside = by.inside[~np.isnan(column.values[by.inside])]
+    if min(len(pool), len(inside)) < 20:
+        return
+    stretch = replace(by, column=column, by=by.column, before=alike(expected, pool, inside))
+    near, should, after = (column.values[rows] for rows in (pool[-len(inside) :], stretch.before, inside))
+    if distance_of(near, after) < OWN * distance_of(should, after):
+        return  # it is as it was: what it should be is wrong, and that is another column's
+    yield from (m for m in moves_of(sides, stretch) if m.form.kind not in TOLD)

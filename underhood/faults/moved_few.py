@@ -1,0 +1,177 @@
+"""What a few of many rows show: values that none had, or one that far more have than had it.
+
+Also what every form found in two samples is made of: the form, which values show it, and the past.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from underhood.build.scorer import Array
+from underhood.faults.forms import Form
+from underhood.moves.shifts import UNITS
+from underhood.plan.exprs import Expr, col
+
+ENOUGH = 8  # rows that show something
+BEYOND = 0.25  # of the past's own width: so far outside is not the next larger value of the same kind
+UNNAMED = ""  # the kind of what shows, but has no form among all rows; among those of a cohort it may have one
+DRAWN = 2500  # values of either sample
+HEAVIEST = 12  # values of a column that may be one that a few rows have stopped at
+STUCK, MORE, SURE = 0.005, 1.8, 6.0  # more rows than before, times as many, standard errors: that is no chance
+TENTHS = np.linspace(0.1, 0.9, 9)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A form with the values that show it (`shows`, over an array) and the same as an expression (null: all of them).
+
+    `explained`: share of the distance between the samples that the form takes away, above noise.
+    `is_new`: the past never had such values; `is_beyond`: by a constant that was added, so no season explains it.
+    """
+
+    form: Form
+    shows: Callable[[Array], Array]
+    rows: Expr | None = None
+    explained: float = 1.0
+    rivals: tuple[str, ...] = field(default=())
+    is_beyond: bool = False
+    is_new: bool = False
+
+
+@dataclass(frozen=True)
+class Past:
+    """A column in all of the past: its range without one in 2,000 at either end, its grid, some of its values."""
+
+    low: float
+    high: float
+    grain: float | None
+    values: Array
+
+
+def past_of(values: Array, step: float | None) -> Past:
+    """The past of a column of numbers (NaN null); `step` is its grid, if it has one."""
+    held = values[~np.isnan(values)]
+    low, high = np.quantile(held, [0.0005, 0.9995]) if len(held) else (0.0, 0.0)
+    return Past(float(low), float(high), step, thin(held))
+
+
+def thin(values: Array) -> Array:
+    """At most DRAWN of the values, spread evenly."""
+    return values if len(values) <= DRAWN else values[np.linspace(0, len(values) - 1, DRAWN).astype(int)]
+
+
+def stuck_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[Found]:
+    """A few of many rows have one and the same value, many times as many as before; surest first."""
+    values, counts = np.unique(after[~np.isnan(after)], return_counts=True)
+    if len(values) < ENOUGH:
+        return
+    n, m = max(1, len(before)), len(after)
+    sure: list[tuple[float, float, float, float]] = []
+    for value, count in sorted(zip(values, counts, strict=True), key=lambda v: -v[1])[:HEAVIEST]:
+        was, now = float((before == value).mean()), count / m
+        if any(
+            (before * side > value * side).mean() > now / 4 and not (after * side > value * side).any()
+            for side in (1, -1)
+        ):
+            continue  # what lay beyond lies there no more: a cap
+        unsure = math.sqrt(max(was * (1 - was), 1 / n) * (1 / n + 1 / m))
+        if count >= ENOUGH and now - was >= STUCK and now >= MORE * was and now - was > SURE * unsure:
+            sure.append(((now - was) / unsure, float(value), now, was))
+    for _, value, now, was in sorted(sure, reverse=True):
+        kind = "frozen column" if past.low <= value <= past.high and not is_code(value, before) else "sentinel fill"
+        says = f"{name} is {value:g} in {now:.1%} of the rows, before in {was:.1%}"
+        yield Found(Form(kind, says, None, {"value": value}), equal_to(value), col(f"row.{name}") == value)
+
+
+def is_code(value: float, before: Array) -> bool:
+    """Whether a value looks like one that people write for "none": 0, -1, nines, or one outside what was there."""
+    shown = f"{abs(value):g}"
+    return bool((value in (0.0, -1.0) or set(shown) == {"9"}) and np.mean(before == value) < 0.01)
+
+
+def equal_to(value: float) -> Callable[[Array], Array]:
+    """Which values are this one."""
+    return lambda v: v == value
+
+
+def rounded(step: float, width: float) -> float:
+    """The step as a person would have made it: two digits, if that is as near as the width of the values tells."""
+    near = float(f"{step:.2g}")
+    return near if abs(near - step) <= 0.05 * width else step
+
+
+def odd_move(name: str, one: Array, other: Array, past: Past) -> Found | None:
+    """Some rows have values that the past does not know: by which known unit do they come back?"""
+    width = max(past.high - past.low, 1e-12)
+    low, high = past.low - BEYOND * width, past.high + BEYOND * width
+
+    def is_odd(values: Array) -> Array:
+        out: Array = (values > high) | (values < low)
+        if past.grain is not None:
+            ratio = values / past.grain
+            out = out | (np.abs(ratio - np.round(ratio)) > 1e-6 * np.maximum(1.0, np.abs(ratio)))
+        return out & ~np.isnan(values)
+
+    odd = other[is_odd(other)]
+    if len(odd) < ENOUGH or len(odd) / len(other) < 5 * float(is_odd(one).mean()) + 0.003:
+        return None
+    row = col(f"row.{name}")
+    rows = (row > high) | (row < low)
+    if past.grain is not None:
+        rows = rows | ((row / past.grain - (row / past.grain).round()).then("abs") > 1e-6)
+    values, counts = np.unique(odd, return_counts=True)
+    if counts.max() >= 0.9 * len(odd):
+        value = float(values[counts.argmax()])
+        form = Form(
+            "sentinel fill",
+            f"{name} is {value:g} in {counts.max() / len(other):.1%} of the rows, never before",
+            None,
+            {"value": value},
+        )
+        return Found(form, lambda v: v == value, row == value)
+    tried = sorted(_backs(odd, one, is_odd, past), key=lambda t: t[0])
+    if not tried:
+        return Found(Form(UNNAMED, f"{name} has values that it never had"), is_odd, rows, 0.0)
+    apart, factor, step = tried[0]
+    some = f"in {len(odd) / len(other):.1%} of the rows"
+    form = (
+        Form("shift", f"{name} {step:+g} {some}", row - step, {"shift": step})
+        if step
+        else Form("unit change", f"{name} × {factor:g} {some}", row / factor, {"factor": factor})
+    )
+    rivals = tuple(f"{f'{s:+g}' if s else f'× {f:g}'} fits less well" for _, f, s in tried[1:2])
+    return Found(form, is_odd, rows, 1 - apart, rivals, is_new=True)
+
+
+def _backs(
+    odd: Array, one: Array, is_odd: Callable[[Array], Array], past: Past
+) -> Iterator[tuple[float, float, float]]:
+    """By which factor or step odd values come back among those that it would have made odd.
+
+    With Kolmogorov's distance to those: (distance, factor, 0) or (distance, 1, step).
+    """
+    width = float(np.subtract(*np.quantile(one, [0.75, 0.25])))
+    steps = {float(s) for s in np.quantile(odd, TENTHS) - np.quantile(one, TENTHS)}
+    steps |= {rounded(s, width) for s in steps}
+    factors = {f for unit in UNITS for f in (unit, 1 / unit)} | {-1.0}
+    for factor, step in [*((f, 0.0) for f in factors), *((1.0, s) for s in sorted(steps) if s)]:
+        made = one * factor + step
+        would = made[is_odd(made)]
+        if len(would) < ENOUGH:
+            continue
+        back = (odd - step) / factor
+        if past.grain is not None:
+            ratio = back / past.grain
+            if (np.abs(ratio - np.round(ratio)) < 1e-4 * np.maximum(1.0, np.abs(ratio))).mean() < 0.95:
+                continue
+        both = np.sort(np.concatenate([odd, would]))
+        apart = np.abs(
+            np.searchsorted(np.sort(odd), both, "right") / len(odd)
+            - np.searchsorted(np.sort(would), both, "right") / len(would)
+        ).max()
+        if apart < 1.63 * math.sqrt(1 / len(odd) + 1 / len(would)):  # 1 in 100
+            yield float(apart), factor, step

@@ -1,0 +1,303 @@
+"""What the decisions in question show of a column that broke: the first form that holds for them.
+
+A form that comes and goes by itself is none: what the past did as suddenly, or as
+much of, as long, is no news.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from underhood.build.scorer import Array
+from underhood.faults.forms import Form
+from underhood.faults.moved_few import UNNAMED, Found, past_of
+from underhood.faults.moved_forms import STEEP, distance_of, number_moves
+from underhood.faults.moved_texts import text_moves
+from underhood.faults.moved_times import time_moves
+from underhood.faults.moved_whom import EDGE, FEW, MANY, MEANT, PURE, Stretch, Whom, shown_values, stretch_of, whose
+from underhood.faults.sides import Column, Sides
+from underhood.plan.exprs import Expr, col
+from underhood.plan.operations import TEXT, TIME
+
+AT_ONCE = 0.5  # of a shift, what must be there between the rows next to a break
+SUDDEN_BEYOND = 0.7  # as sudden as this is enough for values that never were
+SUDDEN = ("shift", "unit change")  # what a season makes slowly
+PARTIAL = ("missing values", "frozen column", "sentinel fill", "new level", "clipped", UNNAMED)  # what may come and go
+THIN = 0.1  # share of one value below which it is looked for in stretches of half the length
+ROUNDS = 3  # of finding where it begins with what the last one knew
+FEW_LEFT = 3  # rows of a level that must be expected outside of a cohort before their being there tells anything
+KEPT = 0.1  # of what usually lies beyond a cap; with less, it was kept to
+NEXT, PLACES = 200, 24  # rows next to a break, and as many places of the past, that tell whether it is sudden
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One column (or two, swapped) that moved: the form, whom, from when until when (UTC; null: to the end).
+
+    `n` decisions show it, `share` of those it could have touched; `explained`: of the distance to what was
+    before, what the form explains; `usual`: the middle value before, or the most frequent level.
+    """
+
+    columns: tuple[str, ...]
+    form: Form
+    whom: Whom
+    since: datetime
+    until: datetime | None
+    rows: Expr | None
+    n: int
+    share: float
+    explained: float
+    strength: float
+    usual: Any = None
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> Expr | None:
+        """The decisions that it touches."""
+        made = self.span if self.whom.where is None else self.span & self.whom.where
+        return made & self.rows if self.is_partial and self.rows is not None else made
+
+    @property
+    def span(self) -> Expr:
+        """When it holds."""
+        at = col("asked_at")
+        return at >= self.since if self.until is None else (at >= self.since) & (at <= self.until)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some rows of its cohort show it, and which; those that became another level nobody can tell."""
+        return self.rows is not None and self.share < PURE and self.form.kind != "category merge"
+
+
+def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
+    """The first form that the decisions in question show; for whom exactly, where only some rows show it."""
+    past = ~sides.decided | (np.arange(len(sides.at)) < s.start)
+    values, after = s.column.values, s.inside[len(s.inside) // EDGE : MANY]
+    for found in _forms(s.column, values[s.before], values[after], values[past & s.whom.mask], past):
+        shows = np.zeros(len(sides.at), bool)
+        shows[s.inside] = found.shows(shown_values(s.column, s.inside))
+        if sides.bad[shows].sum() < MEANT * sides.bad.sum():
+            continue
+        share = shows[s.inside].mean()
+        most = 0.75 if found.form.kind in ("missing values", "frozen column") else 0.5
+        if found.form.kind in PARTIAL and _usual(sides, s, found, share) > most * share:
+            continue
+        if (
+            found.is_beyond
+            and s.by is None
+            and not is_at_once(values[s.before], values[s.inside], found.form.parameters["shift"])
+        ):
+            continue
+        least = SUDDEN_BEYOND if found.is_new else 1.0
+        if found.form.kind in SUDDEN and not _is_steep(found) and suddenly(sides, s.by or s.column, s) < least:
+            continue
+        if found.form.kind == "category merge" and _lapsed(sides, s, found):
+            continue
+        wide = _wider(sides, s, found) if again and s.column.kind == TEXT else None
+        if wide is not None and (wider := list(moves_of(sides, wide, again=False))):
+            yield wider[0]
+            return
+        narrow = whose(sides, s.column, s.inside, shows) if again and share < PURE else None
+        if narrow is not None:
+            mask = narrow.mask & (s.whom.mask if s.whom.where is None else True)
+            span = _first_shown(mask & shows, s)
+            narrower = [
+                m for t in stretch_of(sides, s.column, s.found, narrow, *span) for m in moves_of(sides, t, again=False)
+            ]
+            if narrower:
+                yield narrower[0]
+                return
+        if found.form.kind != UNNAMED:
+            begins = _begins(sides, s, found) if share < 0.5 else s.start
+            shows[:begins] = False
+            yield moved_of(sides, replace(s, start=begins), (s.column.name,), found, shows)
+            return
+
+
+def _begins(sides: Sides, s: Stretch, found: Found) -> int:
+    """The row from which on those that show something come as often as in what follows: of the rows that show it.
+
+    A break in what a few rows show is known to the block only. Likelihood ratio of their share now and before.
+    """
+    rows = np.flatnonzero(s.whom.mask[: s.stop])
+    some = found.shows(shown_values(s.column, rows))
+    at = int(np.searchsorted(rows, s.start))
+    begin = at
+    for _ in range(ROUNDS):
+        was, now = ((side.sum() + 0.5) / (len(side) + 1) for side in (some[:at], some[begin:]))
+        if now <= was:
+            return s.start
+        gain = np.where(some, np.log(now / was), np.log((1 - now) / (1 - was)))
+        behind = np.cumsum(gain[::-1])[::-1]
+        begin = at + int(np.argmax(np.where(some[at:], behind[at:], -np.inf)))
+    return int(rows[begin]) if some[begin] else s.start
+
+
+def _wider(sides: Sides, s: Stretch, found: Found) -> Stretch | None:
+    """All rows of the stretch, if the cohort is only where the levels were that are gone; null if they stay elsewhere.
+
+    What levels become can show only where they are: a column that goes with them carries any change of them.
+    """
+    olds = found.form.parameters.get("levels")
+    if s.whom.where is None or not isinstance(olds, Mapping):
+        return None
+    levels = [n for n, level in enumerate(s.column.levels) if level in olds]
+    was = np.isin(s.column.values, levels)
+    others = ~s.whom.mask
+    before, now = others[: s.start].nonzero()[0][-MANY:], others[s.start : s.stop].nonzero()[0] + s.start
+    expected = was[before].mean() * len(now) if len(before) and len(now) else 0.0
+    left = was[s.before].mean(), was[s.inside].mean()
+    stays = left[1] / max(left[0], 1e-9)  # of the levels inside the cohort, what is still there
+    if expected >= FEW_LEFT and was[now].sum() > (0.5 + 0.5 * stays) * expected:
+        return None
+    everyone = Whom(np.ones(len(sides.at), bool), None, "")
+    return next(stretch_of(sides, s.column, s.found, everyone, s.start, s.stop), None)
+
+
+def _forms(column: Column, before: Array, after: Array, whole: Array, past: Array) -> Iterator[Found]:
+    if column.kind == TEXT:
+        values = column.values[past]
+        seen = np.bincount(values[~np.isnan(values)].astype(int), minlength=len(column.levels)).astype(float)
+        return text_moves(column.name, before, after, column.levels, seen)
+    if column.kind == TIME:
+        return time_moves(column.name, before, after)
+    return number_moves(column.name, before, after, past_of(whole, column.grain))
+
+
+def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
+    """The largest share of rows that showed the same in a stretch of the past as long as this one, or a tenth of it."""
+    rows = np.flatnonzero(s.whom.mask[: s.start])
+    some = found.shows(shown_values(s.column, rows))
+    if found.form.kind == "frozen column" and s.column.kind != TEXT and share >= PURE:
+        values = s.column.values[rows]
+        some = np.concatenate([[False], values[1:] == values[:-1]])
+    n = max(20, len(s.inside) // EDGE)
+    if found.form.kind == "clipped" and s.column.kind != TEXT:
+        return _kept_to(s, rows, float(found.form.parameters["at"]), share)
+    if found.form.kind == "missing values":
+        # what is missing now and then comes and goes by the day: as long a stretch tells more than its tenth
+        n = max(n, min(len(s.inside), len(some) // 2))
+    elif found.form.kind == "frozen column" and share >= PURE:
+        # what is measured now and then stays the same for a while: what has stopped stays so for long
+        n = max(n, min(len(s.inside) // 2, len(some) // 2))
+    if len(some) < 2 * n:
+        return 0.0
+    if found.form.kind in ("sentinel fill", "frozen column") and s.column.kind != TEXT and share < PURE:
+        held = s.column.values[rows]
+        if not np.nanmin(held) <= float(found.form.parameters["value"]) <= np.nanmax(held):
+            return 0.0  # it never was
+        # the thinner, the longer must be looked for as much: chance piles up more in fewer rows
+        return _piled(held, max(n, min(len(s.inside) // 2, len(held) // 2)) if share < THIN else n)
+    summed = np.concatenate([[0], np.cumsum(some)])
+    return float((summed[n:] - summed[:-n]).max() / n)
+
+
+def _kept_to(s: Stretch, rows: Array, at: float, share: float) -> float:
+    """`share` if the past ever kept to a cap for half as long as this stretch does, else 0."""
+    above = np.nanmax(s.column.values[s.inside]) <= at
+    held = s.column.values[rows]
+    n = min(len(s.inside) // 2, len(rows) // 2)
+    beyond = np.concatenate([[0], np.cumsum((held > at) if above else (held < at))])
+    return share if n < 1 or (beyond[n:] - beyond[:-n]).min() <= KEPT * beyond[-1] * n / max(1, len(rows)) else 0.0
+
+
+def _piled(values: Array, n: int) -> float:
+    """How much of a stretch of `n` rows one value had at most in the past, above its share in all of it."""
+    held, codes = np.unique(values, return_inverse=True)
+    whole = np.bincount(codes, minlength=len(held)) / len(values)
+    most = 0.0
+    for at in np.linspace(0, len(values) - n, PLACES).astype(int):
+        most = max(most, float((np.bincount(codes[at : at + n], minlength=len(held)) / n - whole).max()))
+    return most
+
+
+def is_at_once(before: Array, after: Array, step: float) -> bool:
+    """Whether most of a shift is there between the last rows before a break and the first ones behind it."""
+    n = FEW // 5
+    last, first = before[-n:], after[len(after) // 50 :][:n]
+    if np.isnan(last).all() or np.isnan(first).all():
+        return False
+    return bool((np.nanmedian(first) - np.nanmedian(last)) / step > AT_ONCE)
+
+
+def _is_steep(found: Found) -> bool:
+    """Whether a factor is beyond what any season makes."""
+    factor = abs(float(found.form.parameters.get("factor", 1.0)))
+    return found.form.kind == "unit change" and (factor >= STEEP or 0 < factor <= 1 / STEEP)
+
+
+def _lapsed(sides: Sides, s: Stretch, found: Found) -> bool:
+    """Whether levels that are gone now were as good as gone for as long in the past.
+
+    Where only some rows of them come as another level: whether that one was half as frequent for as long.
+    """
+    rows = np.flatnonzero(s.whom.mask[: s.start])
+    into = found.shows(shown_values(s.column, rows)), found.shows(shown_values(s.column, s.inside)).mean()
+    left = np.isin(shown_values(s.column, s.inside), list(found.form.parameters["levels"])).mean()
+    gone = np.isin(shown_values(s.column, rows), list(found.form.parameters["levels"]))
+    n = max(20, len(s.inside) // 3)
+    if len(gone) < 2 * n:
+        return False
+    if left > 0.5 * gone.mean():
+        summed = np.concatenate([[0], np.cumsum(into[0])])
+        return bool((summed[n:] - summed[:-n]).max() / n > 0.5 * into[1])
+    summed = np.concatenate([[0], np.cumsum(gone)])
+    return bool((summed[n:] - summed[:-n]).min() < 0.3 * n * gone.mean())
+
+
+def _first_shown(shows: Array, s: Stretch) -> tuple[int, int]:
+    rows = np.flatnonzero(shows)
+    return (int(rows[0]), s.stop) if len(rows) else (s.start, s.stop)
+
+
+def moved_of(sides: Sides, s: Stretch, columns: tuple[str, ...], found: Found, shows: Array) -> Moved:
+    """A move of these columns, as a stretch of rows shows it; `shows` are flags over all rows."""
+    until = None if s.stop >= len(sides.at) else moment_of(sides.at[s.stop - 1])
+    held = shown_values(s.column, s.before)
+    usual = Counter(held.tolist()).most_common(1)[0][0] if s.column.kind == TEXT else float(np.nanmedian(held))
+    return Moved(
+        columns,
+        found.form,
+        s.whom,
+        moment_of(sides.at[s.start]),
+        until,
+        found.rows,
+        int(shows.sum()),
+        float(shows[s.inside].mean()),
+        found.explained,
+        s.found.strength,
+        usual if s.column.kind != TIME else None,
+        found.rivals,
+    )
+
+
+def moment_of(at: float) -> datetime:
+    """Seconds since 1970 as a time (UTC)."""
+    return datetime.fromtimestamp(float(at), UTC).replace(tzinfo=None)
+
+
+def suddenly(sides: Sides, column: Column, s: Stretch) -> float:
+    """How far the rows just behind a break are from those just before it, in units of what history's did at most."""
+    rows = np.flatnonzero(s.whom.mask)
+    place = int(np.searchsorted(rows, s.start))
+    n = min(NEXT, place // 4, len(rows) - place)
+    if n < 30:
+        return 0.0
+    values = column.values
+
+    def step(at: int) -> float:
+        a, b = values[rows[at - n : at]], values[rows[at : at + n]]
+        a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+        return distance_of(a, b) if min(len(a), len(b)) >= 20 else 0.0
+
+    usual = max((step(int(at)) for at in np.linspace(n, place - n, PLACES)), default=1.0)
+    if usual > 0.8:
+        return 0.0  # it always changed like that
+    now = step(min(place + n // EDGE, len(rows) - n))
+    return now / max(2 * usual if usual < 0.4 else usual + 0.6 * (1 - usual), 0.15)
