@@ -17,7 +17,7 @@ from underhood.faults.forms import Form
 from underhood.faults.kinds import Scene
 from underhood.faults.moved_alike import alike_moves
 from underhood.faults.moved_few import Found
-from underhood.faults.moved_forms import CURVED, FITS, distance_of, sudden_moves
+from underhood.faults.moved_forms import CURVED, FITS, SEASON, distance_of, sudden_moves
 from underhood.faults.moved_shown import NEXT, Moved, is_at_once, moment_of, moved_of, moves_of, suddenly
 from underhood.faults.moved_whom import (
     EDGE,
@@ -30,6 +30,7 @@ from underhood.faults.sides import Break, Sides, breaks, open_sides
 from underhood.plan.exprs import Expr
 from underhood.plan.operations import NUMBER
 
+LEFT = 0.6  # of how far two columns are from themselves, how far they may be from each other if one of them grows
 SWAPPED = 0.3  # how far two swapped columns must have moved together
 ALONE = 0.8  # of what history's most sudden change would be, that no other column may show with a curve
 TRIED = 4  # stretches of one column that are looked at for a sudden curve
@@ -140,14 +141,27 @@ def _swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iterator
             )
             if min(map(len, (a, b, c, d))) < 30:
                 continue
-            straight, crossed = distance_of(a, b) + distance_of(c, d), distance_of(a, d) + distance_of(c, b)
-            if straight < SWAPPED or 1 - crossed / straight < (FITS if straight < 1 else 0.6):
+            straight, crossed = (distance_of(a, b), distance_of(c, d)), (distance_of(c, b), distance_of(a, d))
+            if not _is_crossed(straight, crossed):
                 continue
+            explained = 1 - sum(crossed) / sum(straight)
             says = f"{one} and {other} are swapped"
-            found = Found(
-                Form("column swap", says, None, {"columns": [one, other]}), np.isfinite, None, 1 - crossed / straight
-            )
+            found = Found(Form("column swap", says, None, {"columns": [one, other]}), np.isfinite, None, explained)
             shows = between(sides, s.inside)
             told |= {one, other}
             yield moved_of(sides, s, (one, other), found, shows)
             break
+
+
+def _is_crossed(straight: tuple[float, float], crossed: tuple[float, float]) -> bool:
+    """Whether two columns are nearer to what the other was than to what they were themselves.
+
+    Each is far from itself and near to the other; or one of them is the other all over, and this one, which
+    may grow by itself meanwhile, is no farther from the other than from itself.
+    """
+    if sum(straight) < SWAPPED:
+        return False
+    if 1 - sum(crossed) / sum(straight) >= (FITS if sum(straight) < 1 else 0.6):
+        return True
+    left = sorted(c / s for c, s in zip(crossed, straight, strict=True) if s > 0)
+    return min(straight) >= SWAPPED and left[0] <= SEASON and left[1] < 1 and sum(crossed) <= LEFT * sum(straight)

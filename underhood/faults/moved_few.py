@@ -22,6 +22,7 @@ UNNAMED = ""  # the kind of what shows, but has no form among all rows; among th
 DRAWN = 2500  # values of either sample
 HEAVIEST = 12  # values of a column that may be one that a few rows have stopped at
 STUCK, MORE, SURE = 0.005, 1.8, 6.0  # more rows than before, times as many, standard errors: that is no chance
+WEAK = 0.9  # what one value explains that far more have: any form of all of them comes before it
 TENTHS = np.linspace(0.1, 0.9, 9)
 
 
@@ -73,18 +74,13 @@ def stuck_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[
     sure: list[tuple[float, float, float, float]] = []
     for value, count in sorted(zip(values, counts, strict=True), key=lambda v: -v[1])[:HEAVIEST]:
         was, now = float((before == value).mean()), count / m
-        if any(
-            (before * side > value * side).mean() > now / 4 and not (after * side > value * side).any()
-            for side in (1, -1)
-        ):
-            continue  # what lay beyond lies there no more: a cap
         unsure = math.sqrt(max(was * (1 - was), 1 / n) * (1 / n + 1 / m))
         if count >= ENOUGH and now - was >= STUCK and now >= MORE * was and now - was > SURE * unsure:
             sure.append(((now - was) / unsure, float(value), now, was))
     for _, value, now, was in sorted(sure, reverse=True):
         kind = "frozen column" if past.low <= value <= past.high and not is_code(value, before) else "sentinel fill"
         says = f"{name} is {value:g} in {now:.1%} of the rows, before in {was:.1%}"
-        yield Found(Form(kind, says, None, {"value": value}), equal_to(value), col(f"row.{name}") == value)
+        yield Found(Form(kind, says, None, {"value": value}), equal_to(value), col(f"row.{name}") == value, WEAK)
 
 
 def is_code(value: float, before: Array) -> bool:

@@ -62,7 +62,8 @@ def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator
     odd = odd_move(name, one, other, past)
     if odd is not None:
         yield odd
-    yield from stuck_moves(name, before, after, past)
+    told = None if capped is None else capped.form.parameters["at"]
+    yield from (f for f in stuck_moves(name, before, after, past) if f.form.parameters["value"] != told)
 
 
 def missing_move(name: str, before: Array, after: Array) -> Found | None:

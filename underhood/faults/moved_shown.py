@@ -94,8 +94,7 @@ def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
             and not is_at_once(values[s.before], values[s.inside], found.form.parameters["shift"])
         ):
             continue
-        least = SUDDEN_BEYOND if found.is_new else 1.0
-        if found.form.kind in SUDDEN and not _is_steep(found) and suddenly(sides, s.by or s.column, s) < least:
+        if found.form.kind in SUDDEN and not _is_sudden(sides, s, found, share):
             continue
         if found.form.kind == "category merge" and _lapsed(sides, s, found):
             continue
@@ -199,12 +198,16 @@ def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
 
 
 def _kept_to(s: Stretch, rows: Array, at: float, share: float) -> float:
-    """`share` if the past ever kept to a cap for half as long as this stretch does, else 0."""
-    above = np.nanmax(s.column.values[s.inside]) <= at
-    held = s.column.values[rows]
-    n = min(len(s.inside) // 2, len(rows) // 2)
-    beyond = np.concatenate([[0], np.cumsum((held > at) if above else (held < at))])
-    return share if n < 1 or (beyond[n:] - beyond[:-n]).min() <= KEPT * beyond[-1] * n / max(1, len(rows)) else 0.0
+    """`share` if the past ever kept to a cap for half as long as this stretch does, as much piled up at it; else 0."""
+    now, held = s.column.values[s.inside], s.column.values[rows]
+    is_top = (now > at).mean() < (now < at).mean()
+    n = min(len(now) // 2, len(held) // 2)
+    if n < 1:
+        return share
+    flags = ((held > at) if is_top else (held < at), held == at)
+    beyond, piled = (np.concatenate([[0], np.cumsum(f)]) for f in flags)
+    is_kept = beyond[n:] - beyond[:-n] <= KEPT * beyond[-1] * n / len(held)
+    return share if (is_kept & (piled[n:] - piled[:-n] > 0.5 * share * n)).any() else 0.0
 
 
 def _piled(values: Array, n: int) -> float:
@@ -224,6 +227,15 @@ def is_at_once(before: Array, after: Array, step: float) -> bool:
     if np.isnan(last).all() or np.isnan(first).all():
         return False
     return bool((np.nanmedian(first) - np.nanmedian(last)) / step > AT_ONCE)
+
+
+def _is_sudden(sides: Sides, s: Stretch, found: Found, share: float) -> bool:
+    """Whether a shift or factor came as no season does: at once, or steep, or in rows the like of which never were."""
+    if _is_steep(found):
+        return True
+    if found.rows is not None:
+        return _usual(sides, s, found, share) <= 0.5 * share
+    return suddenly(sides, s.by or s.column, s) >= (SUDDEN_BEYOND if found.is_new else 1.0)
 
 
 def _is_steep(found: Found) -> bool:

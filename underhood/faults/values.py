@@ -23,8 +23,8 @@ from underhood.faults.feeds import FEED, KEYS, emptied, lost_inputs, part_of
 from underhood.faults.forms import ENOUGH, HOLDS, Form, number_form, text_form, time_form
 from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
 from underhood.faults.moved import moved_values
-from underhood.faults.moved_shown import Moved
 from underhood.faults.moved_drills import propose
+from underhood.faults.moved_shown import Moved
 from underhood.plan.changes import INPUT, RECOMPUTED, Change
 from underhood.plan.exprs import Expr, col, columns_of, when, wrap
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
