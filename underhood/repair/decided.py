@@ -51,7 +51,7 @@ def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str
     question that several bundles decided, the view shows the decision of the bundle
     that comes first in `newest_first`. Raises CorruptError if something cannot be read.
     """
-    cache = _cache(plan, record)
+    cache = _cache(engine, plan, record)
     if cache is not None and not cache.exists():
         _write(engine, plan, record, cache)
     if cache is not None and cache.exists():
@@ -70,12 +70,16 @@ def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str
     return int(engine.rows("select count(*) from decided")[0][0])
 
 
-def _cache(plan: Plan, record: Path) -> Path | None:
-    """Where the table lies once it is laid out: its name says what it is made of. Null while the log is written."""
+def _cache(engine: Engine, plan: Plan, record: Path) -> Path | None:
+    """Where the table lies once it is laid out: its name says what it is made of. Null while the log is written.
+
+    The engine's version is part of it: another one may draw other shares, as it hashes keys otherwise.
+    """
     if any(hot_files(record)) or not manifests(record):
         return None
     made_of = [
         VERSION,
+        engine.rows("select version()")[0][0],
         [(m.name, m.stat().st_size) for m in manifests(record)],
         *(dict(d) for d in (plan.inputs, plan.feature_types, plan.facts)),
         [to_sql(_happened(plan)), plan.system.zone],
