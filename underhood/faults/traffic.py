@@ -209,7 +209,7 @@ def suspect_hole(scene: Scene) -> Ruling:
     """Questions in a span, or of a cohort, have no decision: their batch never came."""
     questions = scene.engine.frame(
         "with held as (select min(asked_at) as first, max(asked_at) as last from decided), "
-        "done as (select distinct key from decided) "
+        "done as (select distinct key from decided where key in (select key from asks)) "
         "select a.key as id, d.key is null as lost, epoch(a.asked_at) as at from asks a left join done d "
         "on a.key = d.key, "
         "held where a.asked_at between held.first and held.last order by a.asked_at, a.key"
@@ -290,7 +290,12 @@ def inject_bot(n: int, key: str, hours: float) -> tuple[Change, ...]:
 
 
 def own_columns(scene: Scene) -> list[str]:
-    """The inputs that a question brings itself: not joined, no time, and not what names it."""
+    """The inputs that a question brings itself: not joined, no time, and not what names it; found once for a scene."""
+    found: list[str] = scene.once("own columns", _own_columns)
+    return found
+
+
+def _own_columns(scene: Scene) -> list[str]:
     base = scene.plan.system.asks
     asked = scene.plan.sources[base.source.name]
     own = [n for n, kind in scene.plan.inputs.items() if n in asked.schema and kind != TIME]

@@ -154,9 +154,14 @@ def _made_again(scene: Scene, ground: Ground, changes: Sequence[Change]) -> tupl
     at, model = np.searchsorted(ground.place, frame["place"].astype(np.int64)), scene.bundle.model
     if not len(at):
         return at, np.zeros(0)
-    before = score_frame(model, {n: frame[n] for n in scene.bundle.features})
-    again = score_frame(model, {n: frame[f"new {n}" if n in made else n] for n in scene.bundle.features})
-    return at, np.where(before == ground.score[at], again, ground.score[at])
+    served = ground.score[at]
+    again = score_frame(model, {n: frame[f"new {n}" if n in made else n] for n in scene.bundle.features}).copy()
+    moved = np.flatnonzero(again != served)
+    if len(moved):
+        # a score that is not the model's own stays: it has another fault
+        before = score_frame(model, {n: frame[n][moved] for n in scene.bundle.features})
+        again[moved] = np.where(before == served[moved], again[moved], served[moved])
+    return at, again
 
 
 def _made(feature: Expr, bundle: Bundle) -> str:
