@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,12 @@ from underhood.plan.changes import (
 )
 from underhood.plan.exprs import Expr, col, lit, when
 from underhood.repair import workbench as uh
-from underhood.repair.bench import Ground, Trial, survey
+from underhood.repair.bench import Ground, Trial, survey, trial_json
 from underhood.repair.cases import read_case
+from underhood.repair.neighbourhood import around, around_all
 from underhood.repair.patches import make_patch, read_patches, write_patch
 from underhood.repair.replay import decision_from
-from underhood.repair.swaps import swap
+from underhood.repair.swaps import reached_by, swap
 from underhood.repair.workbench import Workbench
 from underhood.run.decide import decider
 from underhood.run.policy import Patched
@@ -269,3 +271,45 @@ def test_the_interval_of_a_group_is_that_of_its_weeks(opened: Any) -> None:
     half = 1.96 * np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1))
     *_, money, low, high = trial.by_group["depot"]["OAK"]
     assert (money - low, high - money) == pytest.approx((half, half))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(INPUT, "jam", 90.0, col("row.depot") == "OAK"),
+        Change(ROUTE, "route", "desk", col("row.km") > 12),
+        Change(THRESHOLD, "call", 0.6, col("row.depot") == "OAK"),
+    ],
+)
+def test_decisions_that_no_change_reaches_can_be_folded_and_the_trial_is_the_same(opened: Any, change: Change) -> None:
+    _, scene, ground = opened
+    folded = survey(scene, reached_by(scene, [change]))
+    one, other = swap(scene, ground, change), swap(scene, folded, change)
+
+    assert len(folded.place) < len(ground.place) == folded.weight.sum()
+    assert one.changed > 0
+    assert flat(trial_json(other)) == pytest.approx(flat(trial_json(one)))
+
+
+def flat(told: Any, name: str = "") -> dict[str, float]:
+    """The figures of a trial by their place in it."""
+    if isinstance(told, (int, float)):
+        return {name: told}
+    inner = told.items() if isinstance(told, dict) else enumerate(told)
+    return {k: v for n, each in inner for k, v in flat(each, f"{name}.{n}").items()}
+
+
+def test_a_change_of_everything_reaches_all_and_one_of_the_training_side_too(opened: Any) -> None:
+    _, scene, _ = opened
+
+    assert reached_by(scene, [Change(INPUT, "jam", 90.0)]) == ""
+    assert reached_by(scene, [Change(UNTIL, "training", "2024-03-22T00:00:00.000000", col("row.km") > 12)]) == ""
+
+
+def test_the_neighbourhood_counted_in_the_record_is_that_of_all_decisions(opened: Any) -> None:
+    _, scene, ground = opened
+    here, there = around(ground), around_all(scene, survey(scene, "false"))
+
+    assert here is not None
+    assert there is not None
+    assert astuple(there) == pytest.approx(astuple(here))

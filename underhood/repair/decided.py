@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from math import log2
 from pathlib import Path
 
 from underhood.build.bundle import Bundle
@@ -94,8 +95,8 @@ def halvings_sql(key: str = "key") -> str:
 
 
 def halvings_of(n: int, kept: int) -> int:
-    """How often `n` can be halved before fewer than `kept` are left."""
-    return min(MOST_HALVINGS, max(0, (n // max(1, kept)).bit_length() - 1))
+    """How often `n` is halved until about `kept` are left."""
+    return min(MOST_HALVINGS, max(0, round(log2(max(1, n) / max(1, kept)))))
 
 
 def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
