@@ -35,7 +35,7 @@ def thinned(scene: Scene, many: int = MANY, kept: int = KEPT, name: str = "thin"
     if n <= many:
         yield scene, 1
         return
-    before = f"asked_at < TIMESTAMP {sql_value(str(first))}"
+    before = f"asked_at < TIMESTAMP {sql_value(str(first))}" if first is not None else "false"
     n_before, n_taught = (int(engine.rows(sql)[0][0]) for sql in _counts(before))
     now, past = least + halvings_of(int(n), kept), halvings_of(n_before, kept)
     taught = min(past, halvings_of(n_taught, min(kept, TAUGHT)))
@@ -71,8 +71,8 @@ def _asked(engine: Engine, name: str, before: str, past: int, now: int) -> str:
     if not asks_in_share(engine, now):
         return f"select * from asks where {halvings_sql()} >= case when {before} then {past} else {now} end or {meant}"
     return (
-        f"select * exclude (halvings) from {quoted(SHARE)} where halvings >= {now} and not {before} union all "
-        f"select * from asks where {before} and {halvings_sql()} >= {past} union all "
+        f"select * exclude (halvings) from {quoted(SHARE)} where halvings >= {now} and ({before}) is not true "
+        f"union all select * from asks where {before} and {halvings_sql()} >= {past} union all "
         f"select * from asks where {meant} and {halvings_sql()} < case when {before} then {past} else {now} end"
     )
 
