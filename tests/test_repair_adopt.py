@@ -26,6 +26,7 @@ from underhood.faces.cli import main
 from underhood.faults import KINDS
 from underhood.faults.kinds import NEEDS
 from underhood.faults.unlogged import UNLOGGED
+from underhood.faults.vectors import SCORED_AGAIN
 from underhood.ground.errors import NotCapturedError, ProjectError
 from underhood.plan.changes import INPUT, UNTIL, Change
 from underhood.plan.exprs import columns_of
@@ -149,6 +150,10 @@ def test_the_scores_of_another_model_are_seen_and_undone(model: Any, tmp_path: P
     assert found.causes[0].suspect.kind == "wrong model"
     assert found.causes[0].suspect.says.startswith("1,500 scores since 2024-01-14 13:00 UTC")
     assert found.causes[0].trial is not None
+    with open_adopted(tmp_path, model) as bench:
+        listed = uh.query(bench, found.causes[0].suspect.evidence)
+    assert len(listed) == 1500
+    assert all(r["served"] != r["by_the_model"] for r in listed)
 
 
 @pytest.mark.slow
@@ -167,6 +172,7 @@ def test_a_value_that_was_logged_right_and_read_in_another_unit_is_named(model: 
     assert (best.kind, best.parameters["columns"]) == ("unlogged input", ["income"])
     assert best.parameters["factor"] == pytest.approx(1 / 12)
     assert "for income ÷ 12, not for the income that was logged" in best.says
+    assert best.evidence == SCORED_AGAIN
     assert next(r.says for r in found.rulings if r.kind == "wrong model") == (
         "the same model gives the scores for income ÷ 12"
     )

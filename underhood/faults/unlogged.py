@@ -17,6 +17,7 @@ from underhood.faults.vectors import (
     EXPLAINED,
     HOLDS,
     SAME,
+    SCORED_AGAIN,
     UNKNOWN,
     misscored,
     no_suspect,
@@ -74,7 +75,7 @@ def suspect_unlogged(scene: Scene) -> Ruling:
                 f"input {', '.join(inputs)}",
                 f"{e.n:,} scores{e.says} are exactly what the model gives for {reading.says}, not for the "
                 f"{reading.feature} that was logged: it read something else than the log says",
-                "select id, asked_at, score from decisions order by asked_at",
+                SCORED_AGAIN,
                 of_the_model(scene),
                 e.where,
                 e.since,

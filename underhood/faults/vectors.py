@@ -31,6 +31,11 @@ SAME = 1e-9  # scores and, relatively, features
 HOLDS = 0.97  # share of the contradicting decisions for which an explanation must hold
 SCREEN, PROOF = 12, 2000  # rows on which each order of a vector is tried; on which the best is proven
 MONOTONE = 12  # fewer scores rise in the same order by chance
+# The evidence of a wrong score: no engine but the model's own can make it again, so `replayed` lays it beside.
+SCORED_AGAIN = (
+    'select d.id, d.asked_at, d.score as served, s.again as by_the_model from decisions d join "scored again" s '
+    "using (id) order by d.asked_at"
+)
 OLDER, CONSTANT, ORDER, MAP, UNKNOWN = "older bundle", "constant", "order", "map", "unknown"
 
 
@@ -233,8 +238,7 @@ def score_suspect(scene: Scene, kind: str, found: Misscored, part: str, says: st
         kind,
         part,
         f"{e.n:,} scores{e.says} are not what {scene.bundle.name} gives for the captured features: {says}",
-        'select d.id, d.asked_at, d.score as served, s.again as by_the_model from decisions d join "scored again" s '
-        "using (id) order by d.asked_at",
+        SCORED_AGAIN,
         of_the_model(scene),
         e.where,
         e.since,
