@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from underhood.repair.adopt import Adopted
-from underhood.repair.unseen import FIELDS, FULL
+from underhood.repair.unseen import FAULTS, FEW, FIELDS, FULL, MADE_HERE, NOTHING_BUT_SCORES
 
 
 def show_adopted(to: Console, made: Adopted) -> None:
@@ -23,6 +23,10 @@ def show_adopted(to: Console, made: Adopted) -> None:
     measured = [(n, FIELDS[n].found) for n in made.missing if FIELDS[n].found is not None]
     if measured:
         listed = ", ".join(f"{share:.0%} without {n}" for n, share in measured)
-        to.print(f"[dim]in a pilot the right kind of fault came first in {FULL:.0%} of cases with all, {listed}[/]")
+        listed += f", {FEW:.0%} without all of these" if set(NOTHING_BUT_SCORES) <= set(made.missing) else ""
+        to.print(
+            f"[dim]of {FAULTS} faults planted in a system on real data the right kind came first in {MADE_HERE:.0%} of records "
+            f"made here, {FULL:.0%} of logs with all, {listed}[/]"
+        )
     to.print(f"\n{made.decisions:,} decisions and {made.outcomes:,} outcomes in the record of [bold]{made.path}[/]")
     to.print('correct the file by hand, then: underhood case open "what went wrong"')

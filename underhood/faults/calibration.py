@@ -78,5 +78,5 @@ WRONG_CALIBRATION = Kind(
     suspect_calibration,
     undo_calibration,
     propose_calibration,
-    needs=("inputs", "score", "outcome"),
+    needs=("inputs", "score", "scorer"),
 )
