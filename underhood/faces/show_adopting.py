@@ -25,8 +25,8 @@ def show_adopted(to: Console, made: Adopted) -> None:
         listed = ", ".join(f"{share:.0%} without {n}" for n, share in measured)
         listed += f", {FEW:.0%} without all of these" if set(NOTHING_BUT_SCORES) <= set(made.missing) else ""
         to.print(
-            f"[dim]of {FAULTS} faults planted in a system on real data the right kind came first in {MADE_HERE:.0%} of records "
-            f"made here, {FULL:.0%} of logs with all, {listed}[/]"
+            f"[dim]of {FAULTS} faults planted in a system on real data the right kind came first in "
+            f"{MADE_HERE:.0%} of records made here, {FULL:.0%} of logs with all, {listed}[/]"
         )
     to.print(f"\n{made.decisions:,} decisions and {made.outcomes:,} outcomes in the record of [bold]{made.path}[/]")
     to.print('correct the file by hand, then: underhood case open "what went wrong"')
