@@ -96,6 +96,14 @@ def test_other_spelling_is_told_from_other_names_and_both_are_taken_back() -> No
         assert back(form, "c", "text", served) == levels.tolist()
 
 
+def test_a_level_under_a_name_that_others_have_is_merged_and_not_renamed() -> None:
+    again, served = np.array(["D"] * 20, dtype=object), np.array(["A"] * 20, dtype=object)
+    merged = text_form("room", served, again, np.array(["A", "B"], dtype=object))
+    renamed = text_form("room", served, again, np.array(["B"], dtype=object))
+
+    assert [f.kind for f in (merged, renamed) if f] == ["category merge", "category rename"]
+
+
 def test_times_of_another_zone_are_told_from_a_clock_that_is_wrong() -> None:
     times = np.array([datetime(2024, 1, 1) + timedelta(minutes=37 * n) for n in range(50)], dtype=object)
 

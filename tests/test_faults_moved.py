@@ -221,6 +221,22 @@ def test_levels_under_other_names_are_told_by_what_became_of_them() -> None:
     assert text_kind({"South": "West"}) == "category merge"
 
 
+def test_a_few_rows_of_one_level_that_come_as_a_seldom_one_are_merged_with_it() -> None:
+    levels = ["North", "South", "Isle"]
+    old = RANDOM.choice(3, 4000, p=[0.6, 0.395, 0.005]).astype(float)
+    new = np.where((np.arange(4000) % 15 == 0) & (old[::-1] == 0), 2.0, old[::-1])
+    (found,) = text_moves("c", old, new, levels, np.bincount(old.astype(int), minlength=3).astype(float))
+
+    assert (found.form.kind, found.form.parameters["levels"]) == ("category merge", {"North": "Isle"})
+
+
+def test_of_two_levels_one_that_is_left_has_taken_the_other() -> None:
+    old, new = RANDOM.choice(2, 3000, p=[0.6, 0.4]).astype(float), np.zeros(3000)
+    (found,) = text_moves("sky", old, new, ["clear", "mist"], np.bincount(old.astype(int)).astype(float))
+
+    assert (found.form.kind, found.form.parameters["levels"]) == ("category merge", {"mist": "clear"})
+
+
 # --- inject and undo ---
 
 

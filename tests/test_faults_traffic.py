@@ -152,6 +152,7 @@ def test_all_columns_of_a_source_empty_at_once_are_a_missing_feed(scene: Scene, 
 
     assert suspect.part == "source roads"
     assert suspect.since >= "2024-03-20"
+    assert suspect.says.count("UTC") == 1
     assert "not one column of it" in found[UNPARSED.name].says
 
 
@@ -160,6 +161,7 @@ def test_a_join_that_misses_by_the_spelling_of_its_key_is_no_missing_feed(scene:
     suspect = only(found, NULL_JOIN)
 
     assert suspect.parameters["key"] == "depot"
+    assert set(suspect.parameters["columns"]) == {"jam", "ice", "depot"}
     assert str(suspect.parameters["pattern"]).startswith("capitals")
     assert "its keys are written otherwise" in found[MISSING.name].says
 

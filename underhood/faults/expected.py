@@ -50,7 +50,7 @@ def expected_of(sides: Sides, name: str, without: Sequence[str] = ()) -> Expecte
         return None
     learned, held = past[:begin], past[begin:]
     learned = learned[np.linspace(0, len(learned) - 1, min(len(learned), MOST)).astype(int)]
-    rank = _ranks(column.values, column.values[learned])
+    rank = ranks(column.values, column.values[learned])
     if len(np.unique(rank[held])) < NEIGHBOURS:
         return None
     expected = _predicted(sides, {name, *without}, learned, rank)
@@ -63,7 +63,7 @@ def expected_of(sides: Sides, name: str, without: Sequence[str] = ()) -> Expecte
     return Expected(expected, _binned(name, gap, held), int(sides.block[first]) + 1, trust)
 
 
-def _ranks(values: Array, among: Array) -> Array:
+def ranks(values: Array, among: Array) -> Array:
     """The middle rank of each value among others, 0 to 1; NaN stays NaN."""
     held = np.sort(among)
     rank = (np.searchsorted(held, values, "left") + np.searchsorted(held, values, "right")) / (2 * len(held))

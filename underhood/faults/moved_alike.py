@@ -12,16 +12,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from underhood.faults.expected import Expected, alike, each_expected
-from underhood.faults.moved_forms import distance_of
-from underhood.faults.moved_shown import Moved, moves_of
-from underhood.faults.moved_whom import FEW, MANY, Stretch, stretches_of
+from underhood.build.scorer import Array
+from underhood.faults.expected import Expected, alike, each_expected, ranks
+from underhood.faults.moved_forms import distance_of, sudden_moves
+from underhood.faults.moved_shown import Moved, moved_of, moves_of, suddenly
+from underhood.faults.moved_whom import FEW, MANY, Stretch, between, stretches_of
 from underhood.faults.sides import Sides, breaks
 
 SPANS = (1, 3, 8)  # blocks on either side of a break: what changes by and by is no fault of this kind
 TOLD = ("missing values", "time zone")  # shows without a look at the others of its row
 SURE = 0.9  # of what differs is explained: such a form comes before any other
 OWN = 0.5  # of how far a number is from what it should be, how far it must be from what it was
+FAR, SUDDEN = 0.3, 1.25  # share of a gap's variance that a curve must make at once; times as sudden as history's
+FOLLOWS = 0.7  # correlation of ranks with what it should be
+CURVE = 0.9  # what a curve explains: any closed form comes before it
 POOL = 3  # times as many rows before a break as behind it, among which the alike are found
 
 
@@ -48,8 +52,32 @@ def _moves(sides: Sides, expected: Expected, by: Stretch) -> Iterator[Moved]:
     inside = by.inside[~np.isnan(column.values[by.inside])]
     if min(len(pool), len(inside)) < 20:
         return
-    stretch = replace(by, column=column, by=by.column, before=alike(expected, pool, inside))
+    stretch = replace(by, column=column, by=by.column, before=alike(expected, pool, inside), inside=inside)
     near, should, after = (column.values[rows] for rows in (pool[-len(inside) :], stretch.before, inside))
     if distance_of(near, after) < OWN * distance_of(should, after):
         return  # it is as it was: what it should be is wrong, and that is another column's
-    yield from (m for m in moves_of(sides, stretch) if m.form.kind not in TOLD)
+    told = [m for m in moves_of(sides, stretch) if m.form.kind not in TOLD]
+    yield from told or _curve(sides, expected, stretch, should, after)
+
+
+def _curve(sides: Sides, expected: Expected, s: Stretch, should: Array, after: Array) -> Iterator[Moved]:
+    """A number that suddenly follows another curve, while it goes on to rise or fall with what it should be."""
+    if s.by is None or s.found.effect < FAR or suddenly(sides, s.by, s) < SUDDEN:
+        return
+    with_it = float(np.corrcoef(expected.rank[s.inside], ranks(after, after))[0, 1])
+    if not abs(with_it) >= FOLLOWS:
+        return
+    for found in sudden_moves(s.column.name, should, after):
+        is_curve = found.form.kind == "upstream change"
+        told = (
+            {**found.form.parameters, "way": "rises" if with_it > 0 else "falls"} if is_curve else found.form.parameters
+        )
+        form = replace(found.form, parameters=told)
+        yield moved_of(
+            sides,
+            s,
+            (s.column.name,),
+            replace(found, form=form, explained=min(found.explained, CURVE)),
+            between(sides, s.inside),
+        )
+        return

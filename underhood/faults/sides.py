@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +124,19 @@ def _open(scene: Scene) -> Sides | None:
     some_past = np.sort(np.argsort(np.arange(n_past) * 0.6180339887 % 1.0, kind="stable")[:kept])
     past = {c: v[some_past] for c, v in past.items()}
     at = np.concatenate([past["__at"], now["__at"]])
+    joined = {c: np.concatenate([past[c], now[c]]) for c in inputs}
+    return side_by_side(at, kept, now["__bad"] > 0, inputs, joined, read)
+
+
+def side_by_side(
+    at: Array, kept: int, bad: Array, inputs: Mapping[str, str], joined: Mapping[str, Array], read: AbstractSet[str]
+) -> Sides:
+    """Rows in order of time, `kept` of the past and then the decisions, laid out in bins and blocks.
+
+    `bad` are flags of the decisions; `joined` has the values of each input, whose types `inputs` names. Those in
+    `read` are looked at, all others only name cohorts.
+    """
+    n_now = len(at) - kept
     decided = np.arange(len(at)) >= kept
     size = max(1, n_now // BLOCKS)
     n_first = kept // size
@@ -131,13 +145,12 @@ def _open(scene: Scene) -> Sides | None:
         n_first + np.minimum((np.arange(len(at)) - kept) // size, BLOCKS - 1),
         np.minimum(np.arange(len(at)) // size, max(0, n_first - 1)),
     )
-    joined = {c: np.concatenate([past[c], now[c]]) for c in inputs}
-    bad = np.concatenate([np.zeros(kept, bool), now["__bad"] > 0])
+    meant = np.concatenate([np.zeros(kept, bool), bad])
     made = {c: _column(c, inputs[c], joined[c], decided) for c in inputs if c in read}
     tried = (_group(c, inputs[c], joined[c], decided, block - n_first) for c in inputs)
     groups = sorted(filter(None, tried), key=lambda g: g.n)
     return Sides(
-        at, decided, bad, block, n_first, {c: m for c, m in made.items() if m}, {g.name: g for g in groups[:GROUPS]}
+        at, decided, meant, block, n_first, {c: m for c, m in made.items() if m}, {g.name: g for g in groups[:GROUPS]}
     )
 
 

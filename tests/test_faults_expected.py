@@ -1,0 +1,105 @@
+"""A number that moved against the others of its row is told; a season, another mix or a broken neighbour is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from underhood.faults.expected import expected_of
+from underhood.faults.moved_alike import alike_moves
+from underhood.faults.moved_few import odd_move, past_of, stuck_moves
+from underhood.faults.moved_forms import number_moves
+from underhood.faults.sides import Sides, side_by_side
+
+N_PAST, N_NOW, ONSET = 9000, 3600, 10_800
+HOUR_S = 3600.0
+
+
+def rows(change: dict[str, np.ndarray] | None = None) -> Sides:
+    """Hours of 17 months: `load` follows the hour and the year's course, `calls` goes with it; three shops."""
+    random = np.random.default_rng(5)
+    n = np.arange(N_PAST + N_NOW)
+    hour, year = n % 24, np.sin(2 * np.pi * n / 8760)
+    shop = random.choice(["north", "south", "east"], len(n)).astype(object)
+    load = 300 + 200 * np.sin(2 * np.pi * hour / 24) + 150 * year + random.normal(0, 15, len(n))
+    calls = 0.4 * load + random.normal(0, 8, len(n))
+    joined = {"hour": hour.astype(float), "year": year, "load": load, "calls": calls, "shop": shop}
+    joined |= change or {}
+    bad = np.zeros(N_NOW, bool)
+    bad[[ONSET - N_PAST + k for k in (200, 500, 900, 1300)]] = True
+    kinds = {"hour": "number", "year": "number", "load": "number", "calls": "number", "shop": "text"}
+    return side_by_side(n * HOUR_S, N_PAST, bad, kinds, joined, set(joined))
+
+
+def late(values: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    made: np.ndarray = np.where(np.arange(len(values)) >= ONSET, changed, values)
+    return made
+
+
+@pytest.mark.slow
+def test_a_mild_factor_that_the_season_hides_is_told_with_its_parameter_and_onset() -> None:
+    load = rows().columns["load"].values
+    (moved,) = alike_moves(rows({"load": late(load, load * 0.45359237)}))
+
+    assert moved.columns == ("load",)
+    assert moved.form.kind == "unit change"
+    assert moved.form.parameters["factor"] == pytest.approx(0.4536, rel=0.03)
+    assert abs((moved.since - rows_at(ONSET)).total_seconds()) <= 24 * HOUR_S
+
+
+def rows_at(row: int) -> datetime:
+    return datetime.fromtimestamp(row * HOUR_S, UTC).replace(tzinfo=None)
+
+
+def test_a_sound_year_in_which_all_moves_together_has_no_such_move() -> None:
+    assert alike_moves(rows()) == ()
+
+
+def test_a_number_is_expected_from_its_row_and_a_dice_is_not() -> None:
+    dice = np.random.default_rng(1).permutation(rows().columns["load"].values)
+    found = expected_of(rows(), "calls")
+
+    assert found is not None
+    assert found.trust > 0.8
+    assert expected_of(rows({"calls": dice}), "calls") is None
+
+
+@pytest.mark.slow
+def test_what_is_expected_wrongly_as_another_column_broke_is_not_told() -> None:
+    load = rows().columns["load"].values
+    told = alike_moves(rows({"load": late(load, load * 0.3048)}))
+
+    assert {m.columns for m in told} == {("load",)}
+
+
+# --- a few rows ---
+
+PRICES = np.round(np.random.default_rng(11).gamma(4, 9, 8000), 2)
+BEFORE, LATER = PRICES[:4000], PRICES[4000:]
+FEW = np.arange(4000) % 50 == 0
+
+
+def test_two_in_a_hundred_that_stopped_at_a_usual_value_are_a_frozen_column_and_at_a_code_a_fill() -> None:
+    past = past_of(BEFORE, 0.01)
+    frozen, *_ = stuck_moves("x", BEFORE, np.where(FEW, 41.37, LATER), past)
+    filled, *_ = stuck_moves("x", BEFORE, np.where(FEW, -1.0, LATER), past)
+
+    assert (frozen.form.kind, frozen.form.parameters["value"]) == ("frozen column", 41.37)
+    assert (filled.form.kind, filled.form.parameters["value"]) == ("sentinel fill", -1.0)
+    assert list(stuck_moves("x", BEFORE, LATER, past)) == []
+
+
+def test_two_in_a_hundred_with_something_added_are_told_by_the_step() -> None:
+    found = odd_move("x", BEFORE, np.where(FEW, LATER + 700, LATER), past_of(BEFORE, 0.01))
+
+    assert found is not None
+    assert found.form.kind == "shift"
+    assert found.form.parameters["shift"] == pytest.approx(700, rel=0.05)
+
+
+def test_a_constant_that_is_taken_off_all_is_a_shift_and_no_other_scale() -> None:
+    first, *_ = number_moves("x", BEFORE, LATER - 240, past_of(BEFORE, 0.01))
+
+    assert (first.form.kind, first.form.parameters["shift"]) == ("shift", -240.0)
