@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.faults.forms import Form
-from underhood.moves.shifts import UNITS
+from underhood.faults.forms import Form, decimals_lost, over_decimals
+from underhood.moves.shifts import UNITS, grain
 from underhood.plan.exprs import Expr, col
 
 ENOUGH = 8  # rows that show something
@@ -22,6 +22,7 @@ UNNAMED = ""  # the kind of what shows, but has no form among all rows; among th
 DRAWN = 2500  # values of either sample
 HEAVIEST = 12  # values of a column that may be one that a few rows have stopped at
 STUCK, MORE, SURE = 0.005, 1.8, 6.0  # more rows than before, times as many, standard errors: that is no chance
+NEAR, MEASURED = 0.35, 0.1  # Kolmogorov's distance of a step that fits; what one is behind a known unit, being measured
 WEAK = 0.9  # what one value explains that far more have: any form of all of them comes before it
 TENTHS = np.linspace(0.1, 0.9, 9)
 
@@ -130,6 +131,9 @@ def odd_move(name: str, one: Array, other: Array, past: Past) -> Found | None:
         )
         return Found(form, lambda v: v == value, row == value)
     tried = sorted(_backs(odd, one, is_odd, past), key=lambda t: t[0])
+    unmarked = _unmarked(name, odd, one, is_odd, past)
+    if unmarked is not None and (not tried or unmarked[0] < tried[0][0]):
+        return Found(unmarked[1], is_odd, rows, 1 - unmarked[0], is_new=True)
     if not tried:
         return Found(Form(UNNAMED, f"{name} has values that it never had"), is_odd, rows, 0.0)
     apart, factor, step = tried[0]
@@ -164,10 +168,35 @@ def _backs(
             ratio = back / past.grain
             if (np.abs(ratio - np.round(ratio)) < 1e-4 * np.maximum(1.0, np.abs(ratio))).mean() < 0.95:
                 continue
-        both = np.sort(np.concatenate([odd, would]))
-        apart = np.abs(
-            np.searchsorted(np.sort(odd), both, "right") / len(odd)
-            - np.searchsorted(np.sort(would), both, "right") / len(would)
-        ).max()
-        if apart < 1.63 * math.sqrt(1 / len(odd) + 1 / len(would)):  # 1 in 100
-            yield float(apart), factor, step
+        apart = _apart(odd, would)
+        if apart is not None and (not step or apart <= NEAR):
+            yield apart + (MEASURED if step else 0.0), factor, step
+
+
+def _apart(odd: Array, would: Array) -> float | None:
+    """Kolmogorov's distance of two samples; null if it is none that chance makes once in a hundred times."""
+    both = np.sort(np.concatenate([odd, would]))
+    one, other = (np.searchsorted(np.sort(s), both, "right") / len(s) for s in (odd, would))
+    apart = float(np.abs(one - other).max())
+    return apart if apart < 1.63 * math.sqrt(1 / len(odd) + 1 / len(would)) else None
+
+
+def _unmarked(
+    name: str, odd: Array, one: Array, is_odd: Callable[[Array], Array], past: Past
+) -> tuple[float, Form] | None:
+    """Whether odd values are those of before without their decimal mark, and how far from those."""
+    if (odd != np.round(odd)).any() or (one != np.round(one)).mean() < 0.05:
+        return None
+    made = decimals_lost(one)
+    would = made[is_odd(made)]
+    apart = _apart(odd, would) if len(would) >= ENOUGH else None
+    if apart is None:
+        return None
+    says = f"{name} has lost its decimal mark in some rows: 12.5 has become 125"
+    return apart, Form("decimal comma", says, over_decimals(name, past.high), {"factor": decimals_of(one)})
+
+
+def decimals_of(values: Array) -> float:
+    """Ten to the number of decimals that the values are written with."""
+    step = grain(values)
+    return 10.0 ** max(0, math.ceil(-math.log10(step) - 1e-9)) if step else 100.0

@@ -13,10 +13,21 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form, decimals_lost, over_decimals
-from underhood.faults.moved_few import ENOUGH, Found, Past, equal_to, is_code, odd_move, rounded, stuck_moves, thin
+from underhood.faults.moved_few import (
+    ENOUGH,
+    Found,
+    Past,
+    decimals_of,
+    equal_to,
+    is_code,
+    odd_move,
+    rounded,
+    stuck_moves,
+    thin,
+)
 from underhood.faults.moved_scales import another_scale, piecewise
 from underhood.moves.bins import expected_noise
-from underhood.moves.shifts import UNITS, Shift, explain, grain
+from underhood.moves.shifts import UNITS, Shift, explain
 from underhood.plan.exprs import col, when
 
 FULL = 0.98  # share of one value: nothing else is left
@@ -206,14 +217,8 @@ def _comma(name: str, one: Array, other: Array, total: float) -> Found | None:
         return None
     high = float(np.quantile(one, 0.9995))
     says = f"{name} has lost its decimal mark: 12.5 has become 125"
-    form = Form("decimal comma", says, over_decimals(name, high), {"factor": _decimals(one)})
+    form = Form("decimal comma", says, over_decimals(name, high), {"factor": decimals_of(one)})
     return Found(form, lambda v: np.abs(v) > high, None, explained)
-
-
-def _decimals(values: Array) -> float:
-    """Ten to the number of decimals that the values are written with."""
-    step = grain(values)
-    return 10.0 ** max(0, math.ceil(-math.log10(step) - 1e-9)) if step else 100.0
 
 
 def _of_shift(name: str, shift: Shift, one: Array, other: Array) -> Found | None:

@@ -71,8 +71,11 @@ class Moved:
 
     @property
     def is_partial(self) -> bool:
-        """Whether only some rows of its cohort show it, and which; those that became another level nobody can tell."""
-        return self.rows is not None and self.share < PURE and self.form.kind != "category merge"
+        """Whether only some rows of its cohort show it, and which.
+
+        Those that became a usual level cannot be told from its own; those that became a seldom one can, nearly.
+        """
+        return self.rows is not None and self.share < (THIN if self.form.kind == "category merge" else PURE)
 
 
 def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
@@ -245,22 +248,24 @@ def _is_steep(found: Found) -> bool:
 
 
 def _lapsed(sides: Sides, s: Stretch, found: Found) -> bool:
-    """Whether levels that are gone now were as good as gone for as long in the past.
+    """Whether levels that are gone now were as good as gone for as long in the past, in favour of the same other one.
 
     Where only some rows of them come as another level: whether that one was half as frequent for as long.
     """
     rows = np.flatnonzero(s.whom.mask[: s.start])
-    into = found.shows(shown_values(s.column, rows)), found.shows(shown_values(s.column, s.inside)).mean()
-    left = np.isin(shown_values(s.column, s.inside), list(found.form.parameters["levels"])).mean()
-    gone = np.isin(shown_values(s.column, rows), list(found.form.parameters["levels"]))
-    n = max(20, len(s.inside) // 3)
-    if len(gone) < 2 * n:
+    was, now = (shown_values(s.column, side) for side in (rows, s.inside))
+    levels = list(found.form.parameters["levels"])
+    gone, left = np.isin(was, levels), np.isin(now, levels).mean()
+    into, share = found.shows(was), found.shows(now).mean()
+    n = max(20, len(now) // 3)
+    if len(was) < 2 * n:
         return False
+    summed = (np.concatenate([[0], np.cumsum(f)]) for f in (gone, into))
+    still, taken = (f[n:] - f[:-n] for f in summed)
     if left > 0.5 * gone.mean():
-        summed = np.concatenate([[0], np.cumsum(into[0])])
-        return bool((summed[n:] - summed[:-n]).max() / n > 0.5 * into[1])
-    summed = np.concatenate([[0], np.cumsum(gone)])
-    return bool((summed[n:] - summed[:-n]).min() < 0.3 * n * gone.mean())
+        return bool(taken.max() > 0.5 * share * n)
+    halfway = into.mean() + 0.5 * (share - into.mean())
+    return bool(((still < 0.3 * n * gone.mean()) & (taken >= halfway * n)).any())
 
 
 def _first_shown(shows: Array, s: Stretch) -> tuple[int, int]:
