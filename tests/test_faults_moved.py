@@ -18,9 +18,11 @@ from underhood.faults.moved_few import past_of
 from underhood.faults.moved_forms import number_moves
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
+from underhood.faults.sides import open_sides
 from underhood.faults.values import VALUE_KINDS
 from underhood.plan.changes import SOURCE, Change
 from underhood.plan.exprs import Expr, col, least, typed, wrap
+from underhood.plan.operations import NUMBER
 from underhood.plan.render import quoted, to_python, to_sql
 from underhood.repair import workbench as uh
 from underhood.repair.cases import mean
@@ -149,6 +151,14 @@ def test_any_complaint_about_a_sound_system_finds_no_moved_value(seed: int, scen
 
     assert suspects(scene) == []
     assert all(d.effect > 0 and d.since for d in drifted(scene))
+
+
+def test_inputs_without_one_number_are_laid_side_by_side_too(scene: Scene) -> None:
+    plan = replace(scene.plan, inputs={c: k for c, k in scene.plan.inputs.items() if k != NUMBER})
+    found = open_sides(replace(scene, plan=plan, kept={}))
+
+    assert found is not None
+    assert set(found.columns) <= set(plan.inputs)
 
 
 # --- forms of two crowds ---

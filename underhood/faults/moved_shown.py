@@ -74,7 +74,10 @@ class Moved:
         """Whether only some rows of its cohort show it, and which.
 
         Those that became a usual level cannot be told from its own; those that became a seldom one can, nearly.
+        A cap holds for those below it as well.
         """
+        if self.form.kind == "clipped":
+            return False
         return self.rows is not None and self.share < (THIN if self.form.kind == "category merge" else PURE)
 
 
