@@ -7,20 +7,22 @@ with no form is drift: nothing is known to be wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
+from underhood.build.scorer import Array
 from underhood.faults.forms import Form
 from underhood.faults.kinds import Scene
 from underhood.faults.moved_alike import alike_moves
-from underhood.faults.moved_few import Found
+from underhood.faults.moved_few import Found, apart_of, odd_move, past_of
 from underhood.faults.moved_forms import CURVED, FITS, SEASON, distance_of, sudden_moves
-from underhood.faults.moved_shown import NEXT, Moved, is_at_once, moment_of, moved_of, moves_of, suddenly
+from underhood.faults.moved_shown import NEXT, Moved, begins_of, is_at_once, moment_of, moved_of, moves_of, suddenly
 from underhood.faults.moved_whom import (
     EDGE,
+    MEANT,
     Stretch,
     between,
     stretches_of,
@@ -31,6 +33,7 @@ from underhood.plan.exprs import Expr
 from underhood.plan.operations import NUMBER
 
 LEFT = 0.6  # of how far two columns are from themselves, how far they may be from each other if one of them grows
+FEWEST, FAR = 8, 0.5  # rows that tell a swap of a few; how far the other column is from itself there
 SWAPPED = 0.3  # how far two swapped columns must have moved together
 ALONE = 0.8  # of what history's most sudden change would be, that no other column may show with a curve
 TRIED = 4  # stretches of one column that are looked at for a sudden curve
@@ -81,7 +84,7 @@ def _look(scene: Scene) -> Looked:
         singles = [m for s in stretches[name] for m in moves_of(sides, s)] or list(_curves(sides, stretches[name]))
         if singles:
             moves.append(max(singles, key=lambda m: (m.explained > 0.9, m.strength)))
-    swaps = list(_swaps(sides, stretches))
+    swaps = list(_swaps(sides, stretches)) or list(_few_swaps(sides, stretches))
     crossed = {c for m in swaps for c in m.columns}
     moves = swaps + [m for m in moves if not crossed & set(m.columns)]
     moves = moves or list(alike_moves(sides))
@@ -151,6 +154,42 @@ def _swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iterator
             told |= {one, other}
             yield moved_of(sides, s, (one, other), found, shows)
             break
+
+
+def _few_swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iterator[Moved]:
+    """Two columns in each other's place in a few rows: where one has values that it never had, both are the other's."""
+    past = {c.name: _held(c.values[~sides.decided]) for c in sides.columns.values() if c.kind == NUMBER}
+    for one in (c for c in stretches if c in past and len(past[c]) >= FEWEST):
+        for s in stretches[one][:TRIED]:
+            sides_of = (_held(s.column.values[rows]) for rows in (s.before, s.inside))
+            odd = odd_move(one, *sides_of, past_of(past[one], s.column.grain))
+            rows = s.inside[odd.shows(s.column.values[s.inside])] if odd is not None else s.inside[:0]
+            if odd is None or odd.rows is None or sides.bad[rows].sum() < MEANT * sides.bad.sum():
+                continue
+            for other in (c for c in past if c != one):
+                if not _is_of(
+                    s.column.values[rows], odd.shows, past[other], sides.columns[other].values[rows], past[one]
+                ):
+                    continue
+                says = f"{one} and {other} are swapped in {len(rows) / len(s.inside):.1%} of the rows"
+                form = Form("column swap", says, None, {"columns": [one, other]})
+                found = Found(form, odd.shows, odd.rows, odd.explained)
+                shows = between(sides, rows)
+                yield moved_of(sides, replace(s, start=begins_of(sides, s, found)), (one, other), found, shows)
+                return
+
+
+def _is_of(here: Array, shows: Callable[[Array], Array], others: Array, there: Array, own: Array) -> bool:
+    """Whether odd values are those that the other column had and this one never, and the other's are this one's."""
+    there, would = _held(there), others[shows(others)]
+    if min(len(there), len(would), len(here)) < FEWEST or apart_of(here, would) is None:
+        return False
+    return apart_of(there, own) is not None and distance_of(there, others) >= FAR
+
+
+def _held(values: Array) -> Array:
+    made: Array = values[~np.isnan(values)]
+    return made
 
 
 def _is_crossed(straight: tuple[float, float], crossed: tuple[float, float]) -> bool:

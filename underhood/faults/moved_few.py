@@ -168,12 +168,12 @@ def _backs(
             ratio = back / past.grain
             if (np.abs(ratio - np.round(ratio)) < 1e-4 * np.maximum(1.0, np.abs(ratio))).mean() < 0.95:
                 continue
-        apart = _apart(odd, would)
+        apart = apart_of(odd, would)
         if apart is not None and (not step or apart <= NEAR):
             yield apart + (MEASURED if step else 0.0), factor, step
 
 
-def _apart(odd: Array, would: Array) -> float | None:
+def apart_of(odd: Array, would: Array) -> float | None:
     """Kolmogorov's distance of two samples; null if it is none that chance makes once in a hundred times."""
     both = np.sort(np.concatenate([odd, would]))
     one, other = (np.searchsorted(np.sort(s), both, "right") / len(s) for s in (odd, would))
@@ -189,7 +189,7 @@ def _unmarked(
         return None
     made = decimals_lost(one)
     would = made[is_odd(made)]
-    apart = _apart(odd, would) if len(would) >= ENOUGH else None
+    apart = apart_of(odd, would) if len(would) >= ENOUGH else None
     if apart is None:
         return None
     says = f"{name} has lost its decimal mark in some rows: 12.5 has become 125"

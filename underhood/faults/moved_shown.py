@@ -119,13 +119,13 @@ def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
                 yield narrower[0]
                 return
         if found.form.kind != UNNAMED:
-            begins = _begins(sides, s, found) if share < 0.5 else s.start
+            begins = begins_of(sides, s, found) if share < 0.5 else s.start
             shows[:begins] = False
             yield moved_of(sides, replace(s, start=begins), (s.column.name,), found, shows)
             return
 
 
-def _begins(sides: Sides, s: Stretch, found: Found) -> int:
+def begins_of(sides: Sides, s: Stretch, found: Found) -> int:
     """The row from which on those that show something come as often as in what follows: of the rows that show it.
 
     A break in what a few rows show is known to the block only. Likelihood ratio of their share now and before.

@@ -222,14 +222,19 @@ def _reach(scene: Scene, moved: Moved) -> tuple[Expr | None, str]:
     span = moved.span
     if moved.rows is None or not moved.is_partial:
         return moved.where, moved.whom.says
-    inside, shows = (to_sql(settle_predicate(scene.plan, e)) for e in (span, moved.rows))
-    rows = scene.engine.frame(
-        f"select id, coalesce({shows}, false) as shows, true as can from decisions where ({inside}) and status = 'ok' "
-        "order by id"
+    inside, shows, whom = (
+        to_sql(settle_predicate(scene.plan, e)) if e is not None else "true"
+        for e in (span, moved.rows, moved.whom.where)
     )
-    found = extent_of(scene, rows["id"], rows["shows"] > 0, rows["can"] > 0, skip=moved.columns)
+    rows = scene.engine.frame(
+        f"select id, coalesce({shows}, false) as shows, coalesce({whom}, false) as meant from decisions "
+        f"where ({inside}) and status = 'ok' order by id"
+    )
+    some, meant = rows["shows"] > 0, rows["meant"] > 0
+    found = extent_of(scene, rows["id"], some, np.ones(len(some), dtype=bool), skip=moved.columns)
     if found.cohort is None or found.n < ENOUGH:
-        return moved.where, moved.whom.says
+        is_everywhere = not meant.all() and meant.any() and some[~meant].mean() > 0.5 * some[meant].mean()
+        return (span & moved.rows, "") if is_everywhere else (moved.where, moved.whom.says)
     among = span & found.cohort
     says = f" where{found.says.rpartition(' where')[2]}"
     return (among if found.is_whole else among & moved.rows), says
