@@ -39,6 +39,7 @@ from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
 from underhood.repair.cases import mean
 from underhood.repair.clone import Reach, strike
+from underhood.repair.decided import view_sql
 from underhood.repair.drill import complained
 from underhood.repair.swaps import swap
 from underhood.repair.workbench import Workbench
@@ -246,9 +247,18 @@ def test_values_beyond_all_of_training_are_beyond_the_envelope(scene: Scene) -> 
         assert [(c.part, c.name, c.to) for c in beyond.undo] == [(INPUT, "kg", usual)]
 
 
-def test_a_number_beyond_training_is_no_gap_in_it(scene: Scene) -> None:
-    with struck(scene, *inject_envelope("kg", 60.0, 40.0, "km")) as made:
-        assert named(made, [GAP]) == []
+def test_a_number_beyond_training_is_a_gap_only_if_what_was_told_of_it_did_not_come_true(scene: Scene) -> None:
+    with struck(scene, *inject_envelope("km", 900.0, 40.0, "kg")) as made:
+        (gap,) = found(made, [GAP])
+        assert gap.parameters["outside"].startswith("features.km > ")
+        true = "hash(id) % 10000 < 10000 * score as label"
+        made.engine.view("decisions", f"select * replace ({true}) from ({_view(made)})")
+
+        assert named(replace(made, kept={}), [GAP]) == []
+
+
+def _view(scene: Scene) -> str:
+    return view_sql(scene.engine, "decisions").partition(" AS ")[2].rstrip().rstrip(";")
 
 
 def test_others_who_ask_are_a_reason_to_complain_only_if_decisions_cost_more_since(scene: Scene) -> None:

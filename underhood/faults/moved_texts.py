@@ -87,7 +87,7 @@ def _renamed(
     if len(new) == 1 and len(gone) > 1:
         value = levels[new[0]]
         says = f"{name} is {value!r} in {mass:.1%} of the rows, and never was before; all other levels are rarer"
-        return _levels(name, "sentinel fill", says, [value], {}, {"value": value})
+        return _levels(name, "sentinel fill", says, [value], {}, {"value": value, "levels": [value]})
     if len(gone) == 1 and len(new) > 1:
         back = {levels[n]: levels[gone[0]] for n in new}
         says = f"{name} {levels[gone[0]]!r} has become {', '.join(map(repr, back))}"

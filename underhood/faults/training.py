@@ -10,7 +10,7 @@ from underhood.faults.served import served_features
 from underhood.faults.taught import in_asks, level_expr, lost_cohort, reach_of, sql_of, taught_otherwise, told
 from underhood.faults.training_labels import redrawn
 from underhood.plan.changes import ROUTE, ROWS, TAUGHT, UNTIL, Change
-from underhood.plan.exprs import Expr, col, columns_of, lit, shown
+from underhood.plan.exprs import Expr, col, columns_of, shown
 from underhood.plan.operations import FLAG, NUMBER, TEXT
 from underhood.plan.render import quoted
 
@@ -22,6 +22,8 @@ FEW_LEVELS, MANY_LEVELS = 40, 300  # of a number and of a text whose levels may 
 OFTEN = 0.02  # share of decisions that a level must have to be looked for in training
 ABSENT, LEAST = 0.02, 30  # of the training rows that its share would give; and how many those must be
 MATTERS = 0.05  # share of decisions from which on what a model lacks of some makes it wrong about others
+BEYOND = 0.05  # of training's own width: so far outside is not the next larger value of the same kind
+MISLED = 3.0  # standard errors by which what was told and what happened must differ
 ENOUGH = 200  # outcomes of a cohort, to learn it from
 WHOLE_DAYS = 0.9  # of all questions on the days on which it occurs: then it is a season
 
@@ -52,8 +54,8 @@ def suspect_gap(scene: Scene) -> Ruling:
     """The decisions lie where the model has seen next to nothing.
 
     History has a cohort that training lacks; one level is frequent now and next to absent in training;
-    a level that training never holds; or few training rows share the leaves. What all questions of a day share
-    is a season, no cohort.
+    a value lies beyond all that training holds, and what was told of it did not come true; or few training rows
+    share the leaves. What all questions of a day share is a season, no cohort.
     """
     lost = _lost(scene)
     if lost is not None:
@@ -214,18 +216,38 @@ def _absent(scene: Scene) -> Suspect | None:
 
 
 def _outside(scene: Scene, bad: Frame) -> tuple[Expr, int] | None:
-    """The levels that training never holds and most of the decisions have, and how many have one; null if none.
+    """The predicate of a value that training never holds and most of the decisions have, and how many; null if none.
 
-    A number beyond all of training is another kind's matter: most numbers grow, and few of them count.
+    A level that was never seen says it all. Numbers grow in every good year and every hot week: one beyond all
+    of training counts if what was told of such decisions did not come true.
     """
     found: list[tuple[int, Expr]] = []
     for name, kind in scene.bundle.feature_types.items():
-        if kind == TEXT:
-            held = {v for (v,) in scene.engine.rows(f"select distinct {quoted('features.' + name)} from training")}
+        feature, column = col(f"features.{name}"), quoted(f"features.{name}")
+        if kind == NUMBER:
+            low, high = scene.engine.rows(f"select min({column}), max({column}) from training")[0]
+            if low is None:
+                continue
+            found += [
+                (int((bad[name] > high + BEYOND * (high - low)).sum()), feature > high),
+                (int((bad[name] < low - BEYOND * (high - low)).sum()), feature < low),
+            ]
+        elif kind == TEXT:
+            held = {v for (v,) in scene.engine.rows(f"select distinct {column} from training")}
             unseen = [v for v in bad[name] if v is not None and v not in held]
-            found.append((len(unseen), col(f"features.{name}").isin(sorted(set(unseen)))))
-    n, where = max(found, key=lambda item: item[0], default=(0, lit(False)))
-    return (where, n) if n >= 0.5 * len(next(iter(bad.values()))) else None
+            found.append((len(unseen), feature.isin(sorted(set(unseen)))))
+    most = [f for f in sorted(found, key=lambda f: -f[0]) if f[0] >= 0.5 * len(next(iter(bad.values())))]
+    return next(((where, n) for n, where in most if where.op == "isin" or _is_misled(scene, where)), None)
+
+
+def _is_misled(scene: Scene, where: Expr) -> bool:
+    """Whether what was told of the decisions that a predicate selects is not what happened, by more than chance."""
+    gap, spread = counted(
+        scene.engine,
+        "select sum(label::INT - score), sum(score * (1 - score)) from decisions "
+        f"where status = 'ok' and label is not null and {sql_of(scene, where)}",
+    )
+    return bool(abs(gap) > MISLED * max(1.0, float(np.sqrt(spread))))
 
 
 def _suspect(scene: Scene, outside: tuple[Expr, int], n: int) -> Suspect:

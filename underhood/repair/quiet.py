@@ -20,6 +20,8 @@ from underhood.repair.decided import view_sql
 TIMES = 8  # complaints made up at most
 # questions looked at in all, each complaint's anew: a case stays a matter of seconds
 ROWS, ROWS_OF_A_FACT = 60_000, 30_000
+# what was found of training is so whenever one looks: it is not looked for again
+OF_TRAINING = ("taught otherwise", "relabelled", "lost cohort", "cohort columns", "later witness")
 LEAST = 200  # decisions before an onset; with fewer there was no quiet time
 FIRST = 0.4  # of the quiet decisions lie before the first complaint, so that each look has a past to compare with
 USUAL = 0.25  # told of so many made-up complaints, a suspect is nothing out of the ordinary
@@ -61,7 +63,9 @@ def quiet_times(scene: Scene, kind: Kind, suspect: Suspect, is_fact: bool = Fals
             meant = _complain(scene, cut)
             if 2 * meant >= scene.n_bad:
                 tried += 1
-                told += bool(kind.suspect(replace(scene, n_bad=meant, kept={})).suspects)
+                kept = {name: scene.kept[name] for name in OF_TRAINING if name in scene.kept}
+                found = kind.suspect(replace(scene, n_bad=meant, kept=kept)).suspects
+                told += any(s.since for s in found)
     return Quiet(tried, told)
 
 
