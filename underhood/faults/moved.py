@@ -161,8 +161,8 @@ def _few_swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iter
     past = {c.name: _held(c.values[~sides.decided]) for c in sides.columns.values() if c.kind == NUMBER}
     for one in (c for c in stretches if c in past and len(past[c]) >= FEWEST):
         for s in stretches[one][:TRIED]:
-            sides_of = (_held(s.column.values[rows]) for rows in (s.before, s.inside))
-            odd = odd_move(one, *sides_of, past_of(past[one], s.column.grain))
+            before, now = (_held(s.column.values[rows]) for rows in (s.before, s.inside))
+            odd = odd_move(one, before, now, past_of(past[one], s.column.grain))
             rows = s.inside[odd.shows(s.column.values[s.inside])] if odd is not None else s.inside[:0]
             if odd is None or odd.rows is None or sides.bad[rows].sum() < MEANT * sides.bad.sum():
                 continue
