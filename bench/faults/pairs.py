@@ -47,7 +47,7 @@ def pair_cell(scene: Scene, name: str, system: str, number: int, seed: int, kind
     """The line of two faults at once, which two is drawn. `state`: "scored", or "no impact" if no two go together."""
     line: Line = {"system": system, "kind": TWO, "severity": f"pair {number}", "seed": seed, "cell": name}
     line["seen"] = seed % 2 == 0
-    random = np.random.default_rng([seed, number, *TWO.encode()])
+    random = np.random.default_rng([seed, number, *TWO.encode(), *system.encode()])
     first: One | None = None
     for place in random.permutation(len(kinds))[:DRAWS].tolist():
         one = draw_one(scene, kinds[place], random)
