@@ -137,6 +137,18 @@ def test_tables_that_must_be_written_need_the_folder_of_data_sets(tmp_path):
         prepare(folder, None, tmp_path)
 
 
+def test_what_was_made_ready_stays_if_there_is_no_folder_of_data_sets(tmp_path):
+    folder = find_systems()[0]
+    (tmp_path / folder.name).mkdir()
+    (tmp_path / folder.name / STATE).write_text("{}", "utf-8")
+    (tmp_path / folder.name / "table.csv").write_text("id\n1\n", "utf-8")
+
+    with pytest.raises(NotFoundError, match="--data"):
+        prepare(folder, tmp_path / "nowhere", tmp_path)
+
+    assert (tmp_path / folder.name / "table.csv").exists()
+
+
 def test_what_was_not_made_here_is_never_thrown_away(tmp_path):
     folder = find_systems()[0]
     (tmp_path / folder.name).mkdir()

@@ -172,11 +172,15 @@ def prepare(
     `data` is the folder of data sets that its tables.py reads; None if its tables lie in its folder. What was
     made ready before is used again as long as neither the folder's content nor the files in `data` have changed
     (their names, sizes and times are looked at), unless `anew`. Raises ProjectError if the folder is not in the
-    documented form, or if `into`/NAME holds something else; what tables.py raises goes through.
+    documented form, or if `into`/NAME holds something else, NotFoundError if there is no folder `data`; what
+    tables.py raises goes through.
     """
     folder = system_folder.resolve()
     spans, project = read_spans(folder / SPANS), find_project(None, folder)
     goal, state = into.resolve() / folder.name, into.resolve() / folder.name / STATE
+    if data is not None and (folder / TABLES).is_file() and not data.is_dir():
+        # said before what was made ready is cleared
+        raise NotFoundError("there is no folder of data sets here", str(data), "name it with --data")
     made_of = digest_of(folder, data if (folder / TABLES).is_file() else None)
     if not anew and state.is_file():
         kept = json.loads(state.read_text(encoding="utf-8"))
