@@ -91,6 +91,18 @@ def test_two_in_a_hundred_that_stopped_at_a_usual_value_are_a_frozen_column_and_
     assert list(stuck_moves("x", BEFORE, LATER, past)) == []
 
 
+def test_a_value_that_grew_as_others_did_is_another_mix_and_none_that_rows_stopped_at():
+    random = np.random.default_rng(3)
+    minutes = np.arange(0, 60, 5).astype(float)
+    winter, summer = (random.dirichlet(np.full(12, 4.0)) for _ in range(2))
+    before, mixed = (random.choice(minutes, 4000, p=p) for p in (winter, summer))
+    stopped = np.where(random.random(4000) < 0.1, minutes[winter.argmin()], random.choice(minutes, 4000, p=winter))
+    past = past_of(before, None)
+
+    assert list(stuck_moves("minute", before, mixed, past)) == []
+    assert [f.form.kind for f in stuck_moves("minute", before, stopped, past)] == ["frozen column"]
+
+
 def test_two_in_a_hundred_with_something_added_are_told_by_the_step() -> None:
     found = odd_move("x", BEFORE, np.where(FEW, LATER + 700, LATER), past_of(BEFORE, 0.01))
 

@@ -64,8 +64,11 @@ def _curve(sides: Sides, expected: Expected, s: Stretch, should: Array, after: A
     """A number that suddenly follows another curve, while it goes on to rise or fall with what it should be."""
     if s.by is None or s.found.effect < FAR or suddenly(sides, s.by, s) < SUDDEN:
         return
-    with_it = float(np.corrcoef(expected.rank[s.inside], ranks(after, after))[0, 1])
-    if not abs(with_it) >= FOLLOWS:
+    should_rank = expected.rank[s.inside]
+    if np.ptp(should_rank) == 0 or np.ptp(after) == 0:
+        return  # what is the same in all rows follows nothing
+    with_it = float(np.corrcoef(should_rank, ranks(after, after))[0, 1])
+    if abs(with_it) < FOLLOWS:
         return
     for found in sudden_moves(s.column.name, should, after):
         is_curve = found.form.kind == "upstream change"

@@ -67,7 +67,11 @@ def thin(values: Array) -> Array:
 
 
 def stuck_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[Found]:
-    """A few of many rows have one and the same value, many times as many as before; surest first."""
+    """A few of many rows have one and the same value, many times as many as before; surest first.
+
+    Rows that stop at a value are taken from all other values alike. Where those moved among each
+    other too, the mix of rows has changed: a value must then have grown by more than they did.
+    """
     values, counts = np.unique(after[~np.isnan(after)], return_counts=True)
     if len(values) < ENOUGH:
         return
@@ -76,12 +80,27 @@ def stuck_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[
     for value, count in sorted(zip(values, counts, strict=True), key=lambda v: -v[1])[:HEAVIEST]:
         was, now = float((before == value).mean()), count / m
         unsure = math.sqrt(max(was * (1 - was), 1 / n) * (1 / n + 1 / m))
-        if count >= ENOUGH and now - was >= STUCK and now >= MORE * was and now - was > SURE * unsure:
+        if count < ENOUGH or now - was < STUCK or now < MORE * was or now - was <= SURE * unsure:
+            continue
+        if now - was > SURE * unsure * _restless(before[before != value], after[after != value]):
             sure.append(((now - was) / unsure, float(value), now, was))
     for _, value, now, was in sorted(sure, reverse=True):
         kind = "frozen column" if past.low <= value <= past.high and not is_code(value, before) else "sentinel fill"
         says = f"{name} is {value:g} in {now:.1%} of the rows, before in {was:.1%}"
         yield Found(Form(kind, says, None, {"value": value}), equal_to(value), col(f"row.{name}") == value, WEAK)
+
+
+def _restless(before: Array, after: Array) -> float:
+    """How many times as far as chance moves them the shares of single values moved, 1 at least: root mean square."""
+    both = np.concatenate([before[~np.isnan(before)], after[~np.isnan(after)]])
+    values, counts = np.unique(both, return_counts=True)
+    heavy = values[counts >= ENOUGH]
+    if not len(heavy) or not len(before) or not len(after):
+        return 1.0
+    was, now = (np.array([(side == v).mean() for v in heavy]) for side in (before, after))
+    share = (was * len(before) + now * len(after)) / (len(before) + len(after))
+    error = np.sqrt(np.maximum(share * (1 - share), 1e-12) * (1 / len(before) + 1 / len(after)))
+    return max(1.0, float(np.sqrt(np.mean(((now - was) / error) ** 2))))
 
 
 def is_code(value: float, before: Array) -> bool:
