@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ FEWEST, FAR = 8, 0.5  # rows that tell a swap of a few; how far the other column
 SWAPPED = 0.3  # how far two swapped columns must have moved together
 ALONE = 0.8  # of what history's most sudden change would be, that no other column may show with a curve
 TRIED = 4  # stretches of one column that are looked at for a sudden curve
+LOOKED, PLAINLY = "moved values", "moved values, plainly"  # kept in a scene: what was found; that no dear look is made
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,24 @@ class Drift:
 
 @dataclass(frozen=True)
 class Looked:
-    """All that one look at a scene found."""
+    """All that one look at a scene found; `is_dear` if only the dear look, beside the others of a row, showed it."""
 
     moves: tuple[Moved, ...]
     drifts: tuple[Drift, ...]
     rows: int
+    is_dear: bool = False
 
 
 def moved_values(scene: Scene) -> Looked:
     """The columns that moved in a closed form that the decisions in question show, and those that just drifted."""
-    found: Looked = scene.once("moved values", _look)
+    found: Looked = scene.once(LOOKED, _look)
     return found
+
+
+def as_deep(scene: Scene) -> dict[str, Any]:
+    """What a scene of another time is to keep, so that it is looked at no more closely than it took in this one."""
+    found = scene.kept.get(LOOKED)
+    return {} if isinstance(found, Looked) and found.is_dear else {PLAINLY: True}
 
 
 def drifted(scene: Scene) -> tuple[Drift, ...]:
@@ -87,10 +96,11 @@ def _look(scene: Scene) -> Looked:
     swaps = list(_swaps(sides, stretches)) or list(_few_swaps(sides, stretches))
     crossed = {c for m in swaps for c in m.columns}
     moves = swaps + [m for m in moves if not crossed & set(m.columns)]
-    moves = moves or list(alike_moves(sides))
+    is_dear = not moves and PLAINLY not in scene.kept
+    moves = list(alike_moves(sides)) if is_dear else moves
     told = {c for m in moves for c in m.columns}
     drifts = tuple(_drift(sides, many[0]) for name, many in by_column.items() if name not in told)
-    return Looked(tuple(sorted(moves, key=lambda m: -m.strength)), drifts, len(sides.at))
+    return Looked(tuple(sorted(moves, key=lambda m: -m.strength)), drifts, len(sides.at), is_dear and bool(moves))
 
 
 def _drift(sides: Sides, found: Break) -> Drift:

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Kind, Scene, Suspect
+from underhood.faults.moved import as_deep
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.decided import view_sql
 
@@ -63,7 +64,8 @@ def quiet_times(scene: Scene, kind: Kind, suspect: Suspect, is_fact: bool = Fals
             meant = _complain(scene, cut)
             if 2 * meant >= scene.n_bad:
                 tried += 1
-                kept = {name: scene.kept[name] for name in OF_TRAINING if name in scene.kept}
+                of_training = {name: scene.kept[name] for name in OF_TRAINING if name in scene.kept}
+                kept = of_training | as_deep(scene)
                 found = kind.suspect(replace(scene, n_bad=meant, kept=kept)).suspects
                 told += any(s.since for s in found)
     return Quiet(tried, told)
