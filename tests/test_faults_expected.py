@@ -11,7 +11,8 @@ from underhood.faults.expected import expected_of
 from underhood.faults.moved_alike import alike_moves
 from underhood.faults.moved_few import odd_move, past_of, stuck_moves
 from underhood.faults.moved_forms import number_moves
-from underhood.faults.sides import Sides, side_by_side
+from underhood.faults.moved_whom import is_next_step, stretches_of
+from underhood.faults.sides import Sides, breaks, side_by_side
 
 N_PAST, N_NOW, ONSET = 9000, 3600, 10_800
 HOUR_S = 3600.0
@@ -29,7 +30,7 @@ def rows(change: dict[str, np.ndarray] | None = None) -> Sides:
     joined |= change or {}
     bad = np.zeros(N_NOW, bool)
     bad[[ONSET - N_PAST + k for k in (200, 500, 900, 1300)]] = True
-    kinds = {"hour": "number", "year": "number", "load": "number", "calls": "number", "shop": "text"}
+    kinds = {name: "text" if name == "shop" else "number" for name in joined}
     return side_by_side(n * HOUR_S, N_PAST, bad, kinds, joined, set(joined))
 
 
@@ -115,3 +116,25 @@ def test_a_constant_that_is_taken_off_all_is_a_shift_and_no_other_scale() -> Non
     first, *_ = number_moves("x", BEFORE, LATER - 240, past_of(BEFORE, 0.01))
 
     assert (first.form.kind, first.form.parameters["shift"]) == ("shift", -240.0)
+
+
+# --- a figure of the time, not of the row ---
+
+
+def steps_told(factor: float) -> list[bool]:
+    """Of each stretch behind a break of a monthly figure, times `factor` since the onset: is it only its next step?
+
+    Most rows have that of one country, some that of another.
+    """
+    random, n = np.random.default_rng(8), np.arange(N_PAST + N_NOW)
+    country = (random.random(len(n)) < 0.1).astype(int)
+    monthly = random.normal([[480], [300]], 30, (2, 40)).round(2)[country, n // 700]
+    sides = rows({"month_mean": np.where(n >= ONSET, monthly * factor, monthly)})
+    column = sides.columns["month_mean"]
+    found = [s for b in breaks(sides) if b.column == "month_mean" for s in stretches_of(sides, column, b)]
+    return [is_next_step(sides, s) for s in found]
+
+
+def test_a_monthly_figure_that_came_to_its_next_value_tells_of_nothing_and_in_another_unit_it_does() -> None:
+    assert set(steps_told(1.0)) == {True}
+    assert False in steps_told(100.0)

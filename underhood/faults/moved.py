@@ -26,6 +26,7 @@ from underhood.faults.moved_whom import (
     MEANT,
     Stretch,
     between,
+    is_next_step,
     stretches_of,
     whom_of,
 )
@@ -89,7 +90,8 @@ def _look(scene: Scene) -> Looked:
     for found in breaks(sides):
         by_column.setdefault(found.column, []).append(found)
     for name, many in by_column.items():
-        stretches[name] = [s for found in many for s in stretches_of(sides, sides.columns[name], found)]
+        of_column = (s for found in many for s in stretches_of(sides, sides.columns[name], found))
+        stretches[name] = [s for s in of_column if not is_next_step(sides, s)]
         singles = [m for s in stretches[name] for m in moves_of(sides, s)] or list(_curves(sides, stretches[name]))
         if singles:
             moves.append(max(singles, key=lambda m: (m.explained > 0.9, m.strength)))

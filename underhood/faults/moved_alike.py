@@ -16,7 +16,7 @@ from underhood.build.scorer import Array
 from underhood.faults.expected import Expected, alike, each_expected, ranks
 from underhood.faults.moved_forms import distance_of, sudden_moves
 from underhood.faults.moved_shown import Moved, moved_of, moves_of, suddenly
-from underhood.faults.moved_whom import FEW, MANY, Stretch, between, stretches_of
+from underhood.faults.moved_whom import FEW, MANY, Stretch, between, is_next_step, stretches_of
 from underhood.faults.sides import Sides, breaks
 
 SPANS = (1, 3, 8)  # blocks on either side of a break: what changes by and by is no fault of this kind
@@ -53,6 +53,8 @@ def _moves(sides: Sides, expected: Expected, by: Stretch) -> Iterator[Moved]:
     if min(len(pool), len(inside)) < 20:
         return
     stretch = replace(by, column=column, by=by.column, before=alike(expected, pool, inside), inside=inside)
+    if is_next_step(sides, stretch):
+        return
     near, should, after = (column.values[rows] for rows in (pool[-len(inside) :], stretch.before, inside))
     if distance_of(near, after) < OWN * distance_of(should, after):
         return  # it is as it was: what it should be is wrong, and that is another column's

@@ -10,7 +10,7 @@ import numpy as np
 from underhood.build.scorer import Array
 from underhood.faults.sides import Break, Column, Sides, apart, within
 from underhood.plan.exprs import Expr, col
-from underhood.plan.operations import TEXT
+from underhood.plan.operations import NUMBER, TEXT
 
 MEANT = 0.6  # share of the decisions in question that must show a move
 NEAR = 1.0  # times as many rows before a break as behind it are compared: nearer ones differ less by season
@@ -19,6 +19,7 @@ QUIET = 0.34  # of the effect inside a cohort, what may be left outside
 PURE = 0.9  # share of the rows that show something which a cohort must hold
 OWN = 1.5  # times as much as in a cohort must show in one level, so that it is that level's
 EARLY = 0.05  # of a stretch: by so much two beginnings differ
+STEPS, ONE_VALUE, OUTSIDE = 8, 0.4, 2.0  # steps that make a sample; share of a time's rows; times the past's width
 EDGE = 10  # a tenth of the rows behind a break is left out: where it begins is not known to the row
 
 
@@ -48,6 +49,32 @@ class Stretch:
     before: Array
     inside: Array
     by: Column | None = None
+
+
+def is_next_step(sides: Sides, s: Stretch) -> bool:
+    """Whether a number is a figure of the time, not of the row, and has come to its next ones.
+
+    Most rows of a time have one value of it, those of another time another one (a month's mean of all
+    customers): however many rows show the new value, it was drawn only a few times, and says nothing unless it
+    lies outside of all that was.
+    """
+    values = s.column.values[s.inside]
+    values = values[~np.isnan(values)] if s.column.kind == NUMBER else values[:0]
+    counts = np.sort(np.unique(values, return_counts=True)[1])[::-1]
+    if not len(values) or np.searchsorted(np.cumsum(counts), 0.5 * len(values)) + 1 >= STEPS:
+        return False
+    past = np.flatnonzero(~sides.decided & ~np.isnan(s.column.values) & s.whom.mask)
+    was, ends = s.column.values[past], np.flatnonzero(np.diff(sides.block[past])) + 1
+    heaviest = [_heaviest(v) for v in np.split(was, ends) if len(v) >= FEW // EDGE]
+    if len(heaviest) < STEPS or not _heaviest(was) <= 0.5 * np.median(heaviest) >= 0.5 * ONE_VALUE:
+        return False
+    margin = OUTSIDE * np.ptp(was)
+    return bool(was.min() - margin <= np.median(values) <= was.max() + margin)
+
+
+def _heaviest(values: Array) -> float:
+    """The share of the most frequent value."""
+    return float(np.unique(values, return_counts=True)[1].max() / len(values))
 
 
 def stretches_of(sides: Sides, column: Column, found: Break) -> Iterator[Stretch]:
