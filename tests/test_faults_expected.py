@@ -118,6 +118,10 @@ def test_a_constant_that_is_taken_off_all_is_a_shift_and_no_other_scale() -> Non
     assert (first.form.kind, first.form.parameters["shift"]) == ("shift", -240.0)
 
 
+def test_where_nothing_was_before_no_few_rows_are_odd() -> None:
+    assert odd_move("x", BEFORE[:0], np.where(FEW, LATER + 700, LATER), past_of(BEFORE, 0.01)) is None
+
+
 # --- a figure of the time, not of the row ---
 
 

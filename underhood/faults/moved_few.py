@@ -133,7 +133,7 @@ def odd_move(name: str, one: Array, other: Array, past: Past) -> Found | None:
         return out & ~np.isnan(values)
 
     odd = other[is_odd(other)]
-    if len(odd) < ENOUGH or len(odd) / len(other) < 5 * float(is_odd(one).mean()) + 0.003:
+    if len(odd) < ENOUGH or not len(one) or len(odd) / len(other) < 5 * float(is_odd(one).mean()) + 0.003:
         return None
     row = col(f"row.{name}")
     rows = (row > high) | (row < low)

@@ -19,7 +19,7 @@ QUIET = 0.34  # of the effect inside a cohort, what may be left outside
 PURE = 0.9  # share of the rows that show something which a cohort must hold
 OWN = 1.5  # times as much as in a cohort must show in one level, so that it is that level's
 EARLY = 0.05  # of a stretch: by so much two beginnings differ
-STEPS, ONE_VALUE, OUTSIDE = 8, 0.4, 2.0  # steps that make a sample; share of a time's rows; times the past's width
+STEPS, TIMES, OUTSIDE = 8, 3, 2.0  # steps that make a sample; times before, as long; times the past's width
 EDGE = 10  # a tenth of the rows behind a break is left out: where it begins is not known to the row
 
 
@@ -54,19 +54,18 @@ class Stretch:
 def is_next_step(sides: Sides, s: Stretch) -> bool:
     """Whether a number is a figure of the time, not of the row, and has come to its next ones.
 
-    Most rows of a time have one value of it, those of another time another one (a month's mean of all
-    customers): however many rows show the new value, it was drawn only a few times, and says nothing unless it
-    lies outside of all that was.
+    Many rows of a time have one value of it, those of another time another one (a month's mean of all
+    customers, an hour's weather): however many rows show the new value, it was drawn only a few times, and says
+    nothing unless it lies far outside of all that was, or was never so frequent in as many rows before.
     """
     values = s.column.values[s.inside]
     values = values[~np.isnan(values)] if s.column.kind == NUMBER else values[:0]
-    counts = np.sort(np.unique(values, return_counts=True)[1])[::-1]
-    if not len(values) or np.searchsorted(np.cumsum(counts), 0.5 * len(values)) + 1 >= STEPS:
+    n, counts = len(values), np.sort(np.unique(values, return_counts=True)[1])[::-1]
+    if not n or np.searchsorted(np.cumsum(counts), 0.5 * n) + 1 >= STEPS:
         return False
-    past = np.flatnonzero(~sides.decided & ~np.isnan(s.column.values) & s.whom.mask)
-    was, ends = s.column.values[past], np.flatnonzero(np.diff(sides.block[past])) + 1
-    heaviest = [_heaviest(v) for v in np.split(was, ends) if len(v) >= FEW // EDGE]
-    if len(heaviest) < STEPS or not _heaviest(was) <= 0.5 * np.median(heaviest) >= 0.5 * ONE_VALUE:
+    was = s.column.values[~sides.decided & ~np.isnan(s.column.values) & s.whom.mask]
+    usual = [_heaviest(was[at : at + n]) for at in range(0, len(was) - n + 1, n)]
+    if len(usual) < TIMES or not 2 * _heaviest(was) <= counts[0] / n <= 2 * np.median(usual):
         return False
     margin = OUTSIDE * np.ptp(was)
     return bool(was.min() - margin <= np.median(values) <= was.max() + margin)
