@@ -2,7 +2,7 @@
 # Each target sets up what it needs; `make clean setup PYTHON=/path/to/python` chooses the Python.
 
 PY = .venv/bin/python
-BOTH = -n auto --dist loadfile  # one process a core, each with whole files of tests
+CORES = -n auto --dist loadfile  # one process a core, each with whole files of tests
 READY = .venv/.ready
 OLDEST = $(CURDIR)/build/duckdb-1.5
 ENGINE_TESTS = $(wildcard tests/test_plan_*.py tests/test_tables_*.py tests/test_signs_*.py tests/test_moves_*.py tests/test_contract_*.py)
@@ -47,10 +47,10 @@ demo: $(READY)  ## the story: a complaint, its cause, the fix, the pinned case
 	@$(PY) examples/departures/demo.py
 
 test: $(READY)  ## every test, the slow ones too (about ten minutes)
-	@$(PY) -m pytest $(BOTH)
+	@$(PY) -m pytest $(CORES)
 
 quick: $(READY)  ## without the slow ones (about two minutes)
-	@$(PY) -m pytest $(BOTH) -m "not slow"
+	@$(PY) -m pytest $(CORES) -m "not slow"
 
 $(OLDEST)/.ready: $(READY)
 	@rm -rf $(OLDEST)
@@ -61,7 +61,7 @@ $(OLDEST)/.ready: $(READY)
 test-oldest: $(OLDEST)/.ready  ## what touches the engine, with the oldest DuckDB that we allow
 	@PYTHONPATH=$(OLDEST) $(PY) -c 'import duckdb; v = duckdb.__version__; assert v.startswith("1.5."), v; print("with duckdb", v)'
 	@if [ -z "$(ENGINE_TESTS)" ]; then echo "there are no tests of the engine"; exit 0; fi; \
-	PYTHONPATH=$(OLDEST) $(PY) -m pytest $(BOTH) $(ENGINE_TESTS); code=$$?; \
+	PYTHONPATH=$(OLDEST) $(PY) -m pytest $(CORES) $(ENGINE_TESTS); code=$$?; \
 	if [ $$code -eq 5 ]; then echo "no test was collected (pytest exit 5)"; exit 0; fi; exit $$code
 
 $(CURDIR)/build/spark-%/.ready: $(READY)

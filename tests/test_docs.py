@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 import make
+from underhood.faults import KINDS
 
 
 def page(text):
@@ -31,6 +32,10 @@ def test_a_page_says_what_its_sessions_say_today(path):
     changes = make.difference(path, make.fresh(path))
 
     assert changes == "", f"try: make docs\n{changes}"
+
+
+def test_the_readme_counts_the_kinds_that_are_looked_for():
+    assert f" {len(KINDS)} kinds of fault" in (make.ROOT / "README.md").read_text(encoding="utf-8")
 
 
 # --- output against what is documented ---

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from underhood.faults.expected import expected_of
+from underhood.faults.moved import looked
 from underhood.faults.moved_alike import alike_moves
 from underhood.faults.moved_few import odd_move, past_of, stuck_moves
 from underhood.faults.moved_forms import number_moves
@@ -48,6 +49,19 @@ def test_a_mild_factor_that_the_season_hides_is_told_with_its_parameter_and_onse
     assert moved.form.kind == "unit change"
     assert moved.form.parameters["factor"] == pytest.approx(0.4536, rel=0.03)
     assert abs((moved.since - rows_at(ONSET)).total_seconds()) <= 24 * HOUR_S
+
+
+@pytest.mark.slow
+def test_the_dear_look_is_made_only_where_it_may_and_the_plain_one_finds_nothing() -> None:
+    load = rows().columns["load"].values
+    hidden = rows({"load": late(load, load * 1.3)})
+    plain = rows({"load": late(load, load * 100)})
+
+    assert [m.columns for m in looked(hidden).moves] == [("load",)]
+    assert looked(hidden).is_dear
+    assert looked(hidden, closely=False).moves == ()
+    assert [m.columns for m in looked(plain).moves] == [("load",)]
+    assert not looked(plain).is_dear
 
 
 def rows_at(row: int) -> datetime:

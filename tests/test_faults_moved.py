@@ -153,9 +153,16 @@ def test_any_complaint_about_a_sound_system_finds_no_moved_value(seed: int, scen
     assert all(d.effect > 0 and d.since for d in drifted(scene))
 
 
-def test_inputs_without_one_number_are_laid_side_by_side_too(scene: Scene) -> None:
+def test_inputs_without_one_number_and_a_training_of_other_questions_are_laid_side_by_side_too(scene: Scene) -> None:
     plan = replace(scene.plan, inputs={c: k for c, k in scene.plan.inputs.items() if k != NUMBER})
-    found = open_sides(replace(scene, plan=plan, kept={}))
+    name = scene.bundle.made_from["training"]
+    kept = scene.engine.table("select * replace ('another ' || key as key) from training")
+    scene.engine.adopt("other questions", kept)
+    try:
+        scene.engine.view("training", 'select * from "other questions"')
+        found = open_sides(replace(scene, plan=plan, kept={}))
+    finally:
+        open_training(scene.engine, scene.record, name)
 
     assert found is not None
     assert set(found.columns) <= set(plan.inputs)

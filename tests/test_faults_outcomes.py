@@ -10,7 +10,6 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from underhood.build.trainset import open_training
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
 from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, inject_delay, inject_feedback
 from underhood.faults.drift import (
@@ -38,6 +37,7 @@ from underhood.plan.render import to_sql
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
 from underhood.repair.cases import mean
+from underhood.repair.catches import quiet_scene
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import view_sql
 from underhood.repair.drill import complained
@@ -51,12 +51,8 @@ KINDS = (FLIP, LABEL_DELAY, FEEDBACK, REAL_EVENT, COVARIATE, PRIOR, CONCEPT, WRO
 
 @pytest.fixture
 def scene(right_bench: Workbench) -> Iterator[Scene]:
-    right_bench.n_decisions  # noqa: B018  lays the decisions out
-    bundle = uh.deployed(right_bench)
-    mean(right_bench.engine, (), bundle.name)
-    open_training(right_bench.engine, right_bench.record, bundle.made_from["training"])
-    yield Scene(right_bench.engine, right_bench.record, right_bench.plan, bundle, 0)
-    mean(right_bench.engine, (), bundle.name)
+    yield quiet_scene(right_bench)
+    mean(right_bench.engine, (), uh.deployed(right_bench).name)
 
 
 @contextmanager
@@ -300,3 +296,10 @@ def test_slices_that_differ_anyway_make_no_step() -> None:
 
     assert np.abs(calm.z).max() < 6
     assert (moved.begins[np.abs(moved.z).argmax(axis=1)] == 30).all()
+
+
+def test_a_value_too_large_to_be_squared_makes_no_step() -> None:
+    absurd = np.zeros((1, 48))
+    absurd[0, 20] = 1e300
+
+    assert not steps_of(absurd, np.ones((1, 48))).z.any()

@@ -36,7 +36,7 @@ from underhood.repair.catches import kinds_named, quiet_scene, run_drills
 from underhood.repair.causes import CAUSE, NOTHING, OPEN, Diagnosis
 from underhood.repair.replay import decision_from
 from underhood.repair.roles import Roles
-from underhood.repair.unseen import COULD_NOT, FIELDS, can_try
+from underhood.repair.unseen import COULD_NOT, FEW, FIELDS, FULL, MADE_HERE, can_try
 from underhood.repair.watch import watch
 from underhood.repair.workbench import open_workbench
 from underhood.run.decide import decision_id
@@ -811,3 +811,16 @@ def test_no_undo_that_would_fit_the_model_again_is_tried_on_an_adopted_system(
         ]
 
     assert tried == [False, True]
+
+
+def test_the_figures_that_a_poor_log_is_told_with_are_those_of_the_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "adopt.md").read_text(encoding="utf-8")
+    table = {
+        row[0]: row[1] for line in page.splitlines() if len(row := [c.strip() for c in line.split("|")[1:-1]]) == 4
+    }
+    without = {"without raw inputs": "raw inputs", "without scorer": "scorer", "without outcomes": "outcome"}
+    without["without training table"] = "training table"
+    told = {"made here": MADE_HERE, "a log with all": FULL, "features and scores only": FEW}
+    told |= {row: FIELDS[name].found for row, name in without.items()}
+
+    assert {row: table[row] for row in told} == {row: f"{share:.0%}" for row, share in told.items()}

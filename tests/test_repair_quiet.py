@@ -8,12 +8,11 @@ from datetime import datetime
 
 import pytest
 
-from underhood.build.trainset import open_training
 from underhood.faults import KINDS
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.values import inject_value
 from underhood.plan.exprs import col
-from underhood.repair import workbench as uh
+from underhood.repair.catches import quiet_scene
 from underhood.repair.causes import Diagnosis, diagnose
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean, view_sql
@@ -27,14 +26,11 @@ SINCE = datetime(2024, 3, 24)
 
 @pytest.fixture
 def scene(right_bench: Workbench) -> Iterator[Scene]:
-    right_bench.n_decisions  # noqa: B018  lays the decisions out
-    bundle = uh.deployed(right_bench)
-    mean(right_bench.engine, (), bundle.name)
-    open_training(right_bench.engine, right_bench.record, bundle.made_from["training"])
-    rows = right_bench.engine.rows(f"select id, action from decided where asked_at >= '{SINCE}' order by id limit 5")
-    mean(right_bench.engine, [i for i, _ in rows], bundle.name)
-    yield Scene(right_bench.engine, right_bench.record, right_bench.plan, bundle, 5)
-    mean(right_bench.engine, (), bundle.name)
+    quiet = quiet_scene(right_bench)
+    rows = quiet.engine.rows(f"select id from decided where asked_at >= '{SINCE}' order by id limit 5")
+    mean(quiet.engine, [i for (i,) in rows], quiet.bundle.name)
+    yield replace(quiet, n_bad=5)
+    mean(quiet.engine, (), quiet.bundle.name)
 
 
 def kind(times: list[tuple[int, int]], is_told: bool, stage: int = 3) -> Kind:

@@ -30,7 +30,8 @@ class Scene:
     `features.…`; once known: label, `facts.…`; and `bad`, whether the complaint
     means it), `training` (the bundle's training set), `asks` and the sources.
     `harm` is what the complaint says happened, a predicate over `decisions`;
-    null if it does not say. `told` is the action that it complains about.
+    null if it does not say. `told` is the action that it complains about. Where `closely` is
+    false, no dear look is made that a plain one does not call for.
     """
 
     engine: Engine
@@ -41,6 +42,7 @@ class Scene:
     harm: Expr | None = None
     told: str | None = None
     parts: tuple[str, ...] = ()
+    closely: bool = True
     kept: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def once(self, name: str, make: Callable[[Scene], Any]) -> Any:

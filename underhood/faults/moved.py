@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,6 @@ FEWEST, FAR = 8, 0.5  # rows that tell a swap of a few; how far the other column
 SWAPPED = 0.3  # how far two swapped columns must have moved together
 ALONE = 0.8  # of what history's most sudden change would be, that no other column may show with a curve
 TRIED = 4  # stretches of one column that are looked at for a sudden curve
-LOOKED, PLAINLY = "moved values", "moved values, plainly"  # kept in a scene: what was found; that no dear look is made
 
 
 @dataclass(frozen=True)
@@ -65,14 +63,8 @@ class Looked:
 
 def moved_values(scene: Scene) -> Looked:
     """The columns that moved in a closed form that the decisions in question show, and those that just drifted."""
-    found: Looked = scene.once(LOOKED, _look)
+    found: Looked = scene.once("moved values", _look)
     return found
-
-
-def as_deep(scene: Scene) -> dict[str, Any]:
-    """What a scene of another time is to keep, so that it is looked at no more closely than it took in this one."""
-    found = scene.kept.get(LOOKED)
-    return {} if isinstance(found, Looked) and found.is_dear else {PLAINLY: True}
 
 
 def drifted(scene: Scene) -> tuple[Drift, ...]:
@@ -82,8 +74,11 @@ def drifted(scene: Scene) -> tuple[Drift, ...]:
 
 def _look(scene: Scene) -> Looked:
     sides = open_sides(scene)
-    if sides is None or not sides.bad.any():
-        return Looked((), (), 0)
+    return Looked((), (), 0) if sides is None or not sides.bad.any() else looked(sides, scene.closely)
+
+
+def looked(sides: Sides, closely: bool = True) -> Looked:
+    """One look at all inputs side by side; the dear one, `closely`, only where the plain one finds nothing."""
     moves: list[Moved] = []
     by_column: dict[str, list[Break]] = {}
     stretches: dict[str, list[Stretch]] = {}
@@ -98,7 +93,7 @@ def _look(scene: Scene) -> Looked:
     swaps = list(_swaps(sides, stretches)) or list(_few_swaps(sides, stretches))
     crossed = {c for m in swaps for c in m.columns}
     moves = swaps + [m for m in moves if not crossed & set(m.columns)]
-    is_dear = not moves and PLAINLY not in scene.kept
+    is_dear = closely and not moves
     moves = list(alike_moves(sides)) if is_dear else moves
     told = {c for m in moves for c in m.columns}
     drifts = tuple(_drift(sides, many[0]) for name, many in by_column.items() if name not in told)

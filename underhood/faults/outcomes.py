@@ -221,11 +221,12 @@ def steps_of(value: Array, weight: Array, least: int = 4) -> Steps:
     rows, m = value.shape
     if m < 2 * least + 1:
         return Steps(np.zeros((rows, 1)), np.zeros(1, dtype=np.int64), value, weight)
-    w, wd, wdd = (np.cumsum(x, axis=1) for x in (weight, weight * value, weight * value**2))
     n = np.cumsum(weight > 0, axis=1)
     cut = np.arange(least - 1, m - least)
-    wb, wa = w[:, cut], w[:, -1:] - w[:, cut]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # what is too large to be squared steps nowhere: not finite, and set to 0 below
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        w, wd, wdd = (np.cumsum(x, axis=1) for x in (weight, weight * value, weight * value**2))
+        wb, wa = w[:, cut], w[:, -1:] - w[:, cut]
         before, after = wd[:, cut] / wb, (wd[:, -1:] - wd[:, cut]) / wa
         inside = wdd[:, -1:] - wb * before**2 - wa * after**2
         spread = np.maximum(1.0, inside / np.maximum(1, n[:, -1:] - 2))

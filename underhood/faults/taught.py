@@ -22,7 +22,7 @@ from underhood.faults.moved import moved_values
 from underhood.faults.outcomes import moment
 from underhood.faults.turns import turn_of
 from underhood.faults.values import served_otherwise
-from underhood.plan.changes import change_from
+from underhood.plan.changes import LABEL, change_from
 from underhood.plan.exprs import Expr, col, columns_of, lit, shown, substitute
 from underhood.plan.operations import FLAG, NUMBER, TEXT
 from underhood.plan.render import quoted, sql_value, to_sql
@@ -217,7 +217,9 @@ def from_facts(scene: Scene) -> Expr | None:
     """The label's definition over the columns of `decisions`; null if it reads what is not kept there."""
     names = {f: col(f"facts.{f}") for f in scene.plan.facts} | {c: col(f"row.{c}") for c in scene.plan.inputs}
     read = columns_of(scene.plan.label)
-    if not read <= set(names) | {"asked_at"} or scene.bundle.made_from.get("changes"):
+    # labels that a patch corrected contradict their facts on purpose
+    patched = any(c["part"] == LABEL for c in scene.bundle.made_from.get("changes", ()))
+    if patched or not read <= set(names) | {"asked_at"}:
         return None
     made: Expr = substitute(scene.plan.label, {c: names[c] for c in read if c in names})
     return settle_predicate(scene.plan, made)

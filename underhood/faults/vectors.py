@@ -32,8 +32,9 @@ HOLDS = 0.97  # share of the contradicting decisions for which an explanation mu
 SCREEN, PROOF = 12, 2000  # rows on which each order of a vector is tried; on which the best is proven
 MONOTONE = 12  # fewer scores rise in the same order by chance
 # The evidence of a wrong score: no engine but the model's own can make it again, so `replayed` lays it beside.
+AGAIN = "scored again"
 SCORED_AGAIN = (
-    'select d.id, d.asked_at, d.score as served, s.again as by_the_model from decisions d join "scored again" s '
+    f'select d.id, d.asked_at, d.score as served, s.again as by_the_model from decisions d join "{AGAIN}" s '
     "using (id) order by d.asked_at"
 )
 OLDER, CONSTANT, ORDER, MAP, UNKNOWN = "older bundle", "constant", "order", "map", "unknown"
@@ -93,7 +94,7 @@ def _replayed(scene: Scene) -> Replayed:
     score = frame["score"].astype(float)
     again = score_frame(scene.bundle.model, features) if len(score) else score
     differs = (np.abs(again - score) > SAME) & (frame["repeat"] == 0)
-    scene.engine.adopt("scored again", {"id": frame["id"][differs].astype(str), "again": again[differs]})
+    scene.engine.adopt(AGAIN, {"id": frame["id"][differs].astype(str), "again": again[differs]})
     return Replayed(
         frame["id"], frame["bad"] > 0, score, again, frame["action"], frame["patched"] > 0, differs, features
     )

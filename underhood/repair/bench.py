@@ -17,11 +17,10 @@ from underhood.build.scorer import Array
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Scene
 from underhood.plan.changes import (
-    LABEL,
     Change,
     change_from,
 )
-from underhood.plan.exprs import Expr, is_denial
+from underhood.plan.exprs import is_denial
 from underhood.plan.render import quoted, to_sql
 
 WEEK_US, DAY_US = 604_800_000_000, 86_400_000_000
@@ -125,19 +124,13 @@ def survey(scene: Scene, reached: str = "") -> Ground:
 
 
 def truth_sql(scene: Scene) -> str:
-    """SQL over `decisions`: what happened, as the complaint and the label patches of the bundle have it."""
-    said = [(scene.harm, not is_denial(scene.harm))] if scene.harm is not None else []
-    said += [
-        (c.where, c.to)
-        for c in learned_with(scene)
-        if c.part == LABEL and c.where is not None and not isinstance(c.to, Expr)
-    ]
+    """SQL over `decisions`: what happened, as the complaint has it; label patches are in their label already."""
+    if scene.harm is None:
+        return "label"
     # that something did happen is bad wherever it did; that it did not is said of these decisions only
-    cases = "".join(
-        f"when {'bad and ' if is_denial(where) else ''}{to_sql(settle_predicate(scene.plan, where))} then {to} "
-        for where, to in said
-    )
-    return f"case {cases} else label end" if cases else "label"
+    of_these = "bad and " if is_denial(scene.harm) else ""
+    said = to_sql(settle_predicate(scene.plan, scene.harm))
+    return f"case when {of_these}{said} then {not is_denial(scene.harm)} else label end"
 
 
 def measure(

@@ -157,29 +157,29 @@ def weigh(
             continue
         say(f"looking for: {kind.title}")
         ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
-        quiet: dict[int, Quiet] = {}
+        quiet: tuple[Quiet | None, ...] = (None,) * len(ruling.suspects)
         if listens and any(kind.stage > CERTAIN or s.part in INFERRED for s in ruling.suspects):
             ruling, quiet = _out_of_the_ordinary(scene, kind, ruling)
         rulings.append(ruling)
-        for suspect in ruling.suspects:
+        for suspect, rate in zip(ruling.suspects, quiet, strict=True):
             say(f"it may be: {suspect.says}")
             if suspect.undo:
                 say(f"on the bench: {', '.join(map(str, suspect.undo[:2]))}")
-            causes.append(replace(_try(scene, ground, suspect, kind.stage, trains), quiet=quiet.get(id(suspect))))
+            causes.append(replace(_try(scene, ground, suspect, kind.stage, trains), quiet=rate))
     return rulings, sorted(causes, key=lambda c: -c.weight)
 
 
-def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruling, dict[int, Quiet]]:
+def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruling, tuple[Quiet, ...]]:
     """The ruling without suspects that the same look tells of in quiet times too, and the rates of those that stay."""
-    kept, usual, rates = [], [], {}
+    kept, usual, rates = [], [], []
     for suspect in ruling.suspects:
         quiet = quiet_times(scene, kind, suspect)
         if quiet.is_usual:
             usual.append(f"{suspect.says}, but that is nothing out of the ordinary: {quiet.says}")
             continue
         kept.append(suspect)
-        rates[id(suspect)] = quiet
-    return Ruling(ruling.kind, tuple(kept), ruling.says if kept or not usual else "; ".join(usual)), rates
+        rates.append(quiet)
+    return Ruling(ruling.kind, tuple(kept), ruling.says if kept or not usual else "; ".join(usual)), tuple(rates)
 
 
 def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect]) -> Ruling:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Kind, Scene, Suspect
-from underhood.faults.moved import as_deep
+from underhood.faults.moved import moved_values
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.decided import view_sql
 
@@ -57,6 +57,8 @@ def quiet_times(scene: Scene, kind: Kind, suspect: Suspect, is_fact: bool = Fals
     if not suspect.since or not scene.n_bad:
         return Quiet(0, 0)
     times = _times(scene, is_fact)
+    # no more closely than it took to find the suspect
+    closely = moved_values(scene).is_dear
     tried = told = 0
     with _before(scene, suspect.since) as cuts:
         for n in range(1, times + 1) if cuts else ():
@@ -64,9 +66,8 @@ def quiet_times(scene: Scene, kind: Kind, suspect: Suspect, is_fact: bool = Fals
             meant = _complain(scene, cut)
             if 2 * meant >= scene.n_bad:
                 tried += 1
-                of_training = {name: scene.kept[name] for name in OF_TRAINING if name in scene.kept}
-                kept = of_training | as_deep(scene)
-                found = kind.suspect(replace(scene, n_bad=meant, kept=kept)).suspects
+                kept = {name: scene.kept[name] for name in OF_TRAINING if name in scene.kept}
+                found = kind.suspect(replace(scene, n_bad=meant, closely=closely, kept=kept)).suspects
                 told += any(s.since for s in found)
     return Quiet(tried, told)
 

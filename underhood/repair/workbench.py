@@ -25,7 +25,7 @@ from underhood.build.bundle import Bundle
 from underhood.build.outside import digits_of
 from underhood.build.trainset import open_training
 from underhood.faults.kinds import Scene
-from underhood.faults.vectors import replayed
+from underhood.faults.vectors import AGAIN, replayed
 from underhood.ground.errors import ComplaintError, NotFoundError, ProjectError
 from underhood.ground.project import Project, find_project, read_project
 from underhood.ground.records import Decision, Row, time_text
@@ -394,7 +394,7 @@ def query(bench: Workbench, sql: str, case: int | None = None) -> list[dict[str,
     """
     if case is not None or (bench.n_decisions and bench.database.cases()):
         scene = scene_of(bench, read_case(bench.database, case))
-        if "scored again" in sql:
+        if AGAIN in sql:
             replayed(scene)
     elif bench.database.deployments(bench.system.name) or re.search(r"(?i)\b(from|join)\s+training\b", sql):
         open_training(bench.engine, bench.record, deployed(bench).made_from["training"])
