@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from underhood.build.boosted import can_sum, tree_sums
 from underhood.build.checks import rows_of
 from underhood.build.ladder import fit
-from underhood.build.scorer import Frame, Model, codes, leaves, score_frame, scorer, sum_of_trees
+from underhood.build.scorer import Frame, Model, codes, leaves, score_frame, scorer
+from underhood.build.trees import sum_of_trees
 
 TYPES = {"full": "number", "holey": "number", "flag": "flag", "city": "text", "word": "text"}
 EXTREMES = [0.0, -0.0, 1e300, -1e300, 1.7976931348623157e308, 5e-324, -1e-300, 1.0]

@@ -9,11 +9,12 @@ from datetime import datetime
 import pytest
 
 from underhood.faults import KINDS
-from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
-from underhood.faults.values import inject_value
+from underhood.faults.kinds import BESIDE, RECORD, Injection, Kind, Ruling, Scene, Suspect
+from underhood.faults.values import VALUE_KINDS, inject_value
 from underhood.plan.exprs import col
+from underhood.repair.bench import survey
 from underhood.repair.catches import quiet_scene
-from underhood.repair.causes import Diagnosis, diagnose
+from underhood.repair.causes import Diagnosis, diagnose, weigh
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean, view_sql
 from underhood.repair.drill import complained
@@ -84,6 +85,42 @@ def test_the_rate_stands_beside_the_cause(scene: Scene) -> None:
         assert "False alarms: of " in found.says
         assert found.causes[0].quiet is not None
         assert (found.causes[0].quiet.tried > 0, found.causes[0].quiet.told) == (True, 0)
+
+
+@pytest.mark.slow
+def test_of_a_contradiction_quiet_times_are_looked_at_for_contradictions_alone(scene: Scene) -> None:
+    depths: list[int] = []
+
+    def suspect(scene: Scene) -> Ruling:
+        depths.append(scene.depth)
+        return Ruling("drill", (), "all is as it was")
+
+    looks = Kind("drill", "a drill", 1, lambda: (), suspect, lambda: ())
+    with strike(scene, Injection("drill", inject_value("km", col("row.km") * 10)), Reach(SINCE)) as made:
+        _, named, _ = complained(made, SINCE)
+        mean(made.engine, named, made.bundle.name)
+        made = replace(made, n_bad=len(named), kept={})
+        told = Suspect("unit change", "part", "it is so", "select 1", (), since=str(SINCE))
+        for columns, is_fact, depth in ((["km"], True, RECORD), (["km"], False, BESIDE), (["kg"], True, BESIDE)):
+            depths.clear()
+            quiet_times(made, looks, replace(told, parameters={"columns": columns}), is_fact)
+            assert set(depths) == {depth}
+
+
+@pytest.mark.slow
+def test_what_a_value_served_wrong_looks_like_is_told_as_its_child(scene: Scene) -> None:
+    far = col("row.km") > 100
+    told = Suspect("drill", "part", "km is beyond all", "select 1", (), far, str(SINCE), {"columns": ["km"]})
+    other = replace(told, says="kg is beyond all", where=col("row.kg") > 1, parameters={"columns": ["kg"]})
+    looks = Kind("drill", "a drill", 3, lambda: (), lambda s: Ruling("drill", (told, other)), lambda: ())
+    with strike(scene, Injection("drill", inject_value("km", col("row.km") * 10)), Reach(SINCE)) as made:
+        _, named, _ = complained(made, SINCE)
+        mean(made.engine, named, made.bundle.name)
+        made = replace(made, n_bad=len(named), kept={})
+        _, causes = weigh(made, survey(made), [*VALUE_KINDS, looks], listens=False)
+
+    assert [c.suspect.says for c in causes if c.suspect.kind == "drill"] == ["kg is beyond all"]
+    assert any(c.suspect.kind == "unit change" for c in causes)
 
 
 def test_looking_at_quiet_times_leaves_the_views_as_they_were(scene: Scene) -> None:

@@ -11,14 +11,16 @@ cut is a number (left if not above it) or a list of level codes (left if among t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from itertools import repeat
 from math import exp, nan
 from typing import Any
 
 import numpy as np
 
 from underhood.build.outside import OUTSIDE, one_row, score_outside
+from underhood.build.trees import leaves_of_trees, sum_of_trees
 
 Model = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
@@ -26,8 +28,6 @@ Frame = Mapping[str, Array]
 Score = Callable[[Mapping[str, Any]], float]
 
 MANY = 300_000  # rows from which LightGBM's own walk, on all cores, pays for the second that it takes to load
-SHARE = 16_384  # rows walked at a time: their columns stay near
-BITS = 32  # leaves in a word
 _FLAT = 700.0  # beyond it exp overflows, and the probability is 0 or 1 to the last bit
 
 
@@ -59,82 +59,9 @@ def score_frame(model: Model, frame: Frame) -> Array:
     return _probabilities(sum_of_trees(model["trees"], columns))
 
 
-def sum_of_trees(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
-    """The sum of the leaves that each row falls into, tree by tree: doubles, NaN for null, level codes from -1."""
-    n = len(columns[0])
-    total = np.zeros(n)
-    for at in range(0, n, SHARE):
-        share = _Columns([c[at : at + SHARE] for c in columns])
-        for tree in trees:
-            leaf, values = _leaf_of(tree, share)
-            total[at : at + SHARE] += values[leaf]
-    return total
-
-
 def leaves(model: Model, frame: Frame) -> Array:
     """Which leaf of each tree each row falls into: integers, rows × trees. Rows alike to the model share leaves."""
-    columns = _Columns(_coded(model, frame))
-    return np.column_stack([_leaf_of(tree, columns)[0] for tree in model["trees"]]).astype(np.int16)
-
-
-class _Columns:
-    """Columns of doubles; where a tree asks for a set of levels, their codes as places from 0, made once."""
-
-    def __init__(self, columns: Sequence[Array]) -> None:
-        self.columns, self._places = columns, dict[int, Array]()
-
-    def goes_left(self, feature: int, cut: float | list[int], null_left: bool) -> Array:
-        """Which rows go left at a node."""
-        values = self.columns[feature]
-        if not isinstance(cut, list):
-            goes: Array = ~(values > cut) if null_left else values <= cut
-            return goes
-        if feature not in self._places:
-            self._places[feature] = values.astype(np.intp) + 1
-        places = self._places[feature]
-        in_set = np.zeros(max(int(places.max(initial=0)), *cut) + 2, dtype=bool)
-        in_set[np.asarray(cut) + 1] = True
-        return np.asarray(in_set[places])
-
-
-def _leaf_of(tree: Any, columns: _Columns) -> tuple[Array, Array]:
-    """Which leaf each row falls into, counted from the left, and what the leaves are worth.
-
-    Every node is asked of all rows at once, and where a row goes right the leaves on the left are struck
-    off its list, a bit each; the leftmost that remains is the row's (QuickScorer, Lucchese et al. 2015).
-    Several times as fast as parting the rows node by node.
-    """
-    values: list[float] = []
-    nodes: list[tuple[int, Any, bool, int, int]] = []
-    _spread(tree, values, nodes)
-    n, words = len(columns.columns[0]), -(-len(values) // BITS)
-    left = [np.full(n, _ones(min(BITS, len(values) - word * BITS)), dtype=np.uint32) for word in range(words)]
-    for feature, cut, null_left, first, last in nodes:
-        goes = -columns.goes_left(feature, cut, null_left).astype(np.uint32)
-        for word in range(first // BITS, (last - 1) // BITS + 1):
-            low, high = max(first - word * BITS, 0), min(last - word * BITS, BITS)
-            left[word] &= goes | np.uint32(_ones(BITS) ^ (_ones(high - low) << low))
-    found = np.zeros(n, dtype=np.intp)
-    for word in reversed(range(words)):
-        lowest = np.frexp((left[word] & -left[word]).astype(float))[1] - 1
-        found = np.where(left[word] > 0, word * BITS + lowest, found)
-    return found, np.array(values)
-
-
-def _ones(n: int) -> int:
-    return (1 << n) - 1
-
-
-def _spread(node: Any, values: list[float], nodes: list[tuple[int, Any, bool, int, int]]) -> None:
-    """A tree as its leaves from left to right, and its nodes with the span of leaves on their left."""
-    if not isinstance(node, list):
-        values.append(float(node))
-        return
-    feature, cut, null_left, left, right = node
-    first = len(values)
-    _spread(left, values, nodes)
-    nodes.append((int(feature), cut, bool(null_left), first, len(values)))
-    _spread(right, values, nodes)
+    return leaves_of_trees(model["trees"], _coded(model, frame))
 
 
 def _coded(model: Model, frame: Frame) -> list[Array]:
@@ -147,11 +74,13 @@ def _coded(model: Model, frame: Frame) -> list[Array]:
 def codes(values: Array, levels: list[str]) -> Array:
     """Level codes as floats; -1 for null and for a level that is not listed."""
     number = {level: float(i) for i, level in enumerate(levels)}
-    return np.array([number.get(v, -1.0) for v in values], dtype=float)
+    return np.fromiter(map(number.get, values.tolist(), repeat(-1.0)), dtype=float, count=len(values))
 
 
 def _probabilities(total: Array) -> Array:
-    return np.array([_probability(z) for z in total.tolist()])
+    # what is not a number counts as more than all others, as in _probability
+    held = np.fmax(-_FLAT, np.fmin(_FLAT, total))
+    return np.array([1.0 / (1.0 + exp(-z)) for z in held.tolist()])
 
 
 def _probability(z: float) -> float:
@@ -183,7 +112,7 @@ def _logistic_sum(model: Model, frame: Frame, n: int) -> Array:
     for term in model["terms"]:
         values = frame[term["feature"]]
         if "levels" in term:
-            z += np.array([term["levels"].get(v, 0.0) for v in values])
+            z += np.fromiter(map(term["levels"].get, values.tolist(), repeat(0.0)), dtype=float, count=n)
         else:
             values = values.astype(float)
             with np.errstate(over="ignore", invalid="ignore"):  # a float alone overflows in silence too

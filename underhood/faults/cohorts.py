@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from underhood.faults.kinds import Scene
 from underhood.plan.exprs import Expr, col
 from underhood.plan.operations import FLAG, NUMBER, TEXT
-from underhood.plan.render import quoted
+from underhood.plan.render import quoted, sql_value
 
 PURE = 0.9  # share of a cohort that shows the fault
-LEVELS = 200  # of a column that can name a cohort
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,28 @@ def _span(since: Any, until: Any, first: Any, last: Any) -> tuple[Expr | None, s
 
 
 def _level(scene: Scene, flag: str, rows: str, n: int) -> tuple[str, Any, float] | None:
-    """The level that nearly all that show the fault share, and nearly all of whose decisions show it."""
+    """The level that nearly all that show the fault share, and nearly all of whose decisions show it.
+
+    Only the commonest level of those that show it can be that: it is found first, then counted in one more pass.
+    """
+    names = [c for c, kind in scene.plan.inputs.items() if kind in (TEXT, FLAG, NUMBER)]
+    columns = [f"a.{quoted(c)}" for c in names]
+    common = scene.engine.rows(f"select {', '.join(f'mode({c})' for c in columns)} from {rows} and {flag}")[0]
+    tried = [(c, column, v) for c, column, v in zip(names, columns, common, strict=True) if _names(v)]
+    if not tried:
+        return None
+    counts = ", ".join(
+        f"count(*) filter (where {flag} and {is_it}), count(*) filter (where {is_it})"
+        for is_it in (f"{column} = {sql_value(v)}" for _, column, v in tried)
+    )
+    found = scene.engine.rows(f"select {counts} from {rows}")[0]
     best: tuple[str, Any, float] | None = None
-    for name, kind in scene.plan.inputs.items():
-        if kind not in (TEXT, FLAG, NUMBER):
-            continue
-        column = f"a.{quoted(name)}"
-        found = scene.engine.rows(
-            f"select {column}, count(*) filter (where {flag}) as k, count(*) from {rows} and {column} is not null "
-            f"group by 1 order by k desc limit {LEVELS}"
-        )
-        for value, hit, of in found[:2]:
-            if hit >= PURE * n and hit >= PURE * of and (best is None or hit / of > best[2]):
-                best = (name, value, hit / of)
+    for (name, _, value), hit, of in zip(tried, found[::2], found[1::2], strict=True):
+        if hit >= PURE * n and hit >= PURE * of and (best is None or hit / of > best[2]):
+            best = (name, value, hit / of)
     return best
+
+
+def _names(level: Any) -> bool:
+    """Whether a level names a cohort: no null, no number without end."""
+    return level is not None and not (isinstance(level, float) and not isfinite(level))

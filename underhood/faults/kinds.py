@@ -20,6 +20,8 @@ from underhood.plan.exprs import Expr
 from underhood.plan.joins import Plan
 from underhood.tables.local import Engine
 
+RECORD, BESIDE, CLOSELY = 1, 2, 3  # how far values are looked at
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -30,8 +32,9 @@ class Scene:
     `features.…`; once known: label, `facts.…`; and `bad`, whether the complaint
     means it), `training` (the bundle's training set), `asks` and the sources.
     `harm` is what the complaint says happened, a predicate over `decisions`;
-    null if it does not say. `told` is the action that it complains about. Where `closely` is
-    false, no dear look is made that a plain one does not call for.
+    null if it does not say. `told` is the action that it complains about. `depth` says how
+    far values are looked at: for contradictions of the record alone (RECORD), beside history too (BESIDE), or, where
+    that shows nothing, at a dear price (CLOSELY).
     """
 
     engine: Engine
@@ -42,7 +45,7 @@ class Scene:
     harm: Expr | None = None
     told: str | None = None
     parts: tuple[str, ...] = ()
-    closely: bool = True
+    depth: int = CLOSELY
     kept: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def once(self, name: str, make: Callable[[Scene], Any]) -> Any:

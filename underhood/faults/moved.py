@@ -15,7 +15,7 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form
-from underhood.faults.kinds import Scene
+from underhood.faults.kinds import BESIDE, CLOSELY, Scene
 from underhood.faults.moved_alike import alike_moves
 from underhood.faults.moved_few import Found, apart_of, odd_move, past_of
 from underhood.faults.moved_forms import CURVED, FITS, SEASON, distance_of, sudden_moves
@@ -73,8 +73,8 @@ def drifted(scene: Scene) -> tuple[Drift, ...]:
 
 
 def _look(scene: Scene) -> Looked:
-    sides = open_sides(scene)
-    return Looked((), (), 0) if sides is None or not sides.bad.any() else looked(sides, scene.closely)
+    sides = open_sides(scene) if scene.depth >= BESIDE else None
+    return Looked((), (), 0) if sides is None or not sides.bad.any() else looked(sides, scene.depth >= CLOSELY)
 
 
 def looked(sides: Sides, closely: bool = True) -> Looked:

@@ -7,10 +7,10 @@ customers) has changed before as well: a break is one that is sharper than all o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -146,8 +146,13 @@ def side_by_side(
         np.minimum(np.arange(len(at)) // size, max(0, n_first - 1)),
     )
     meant = np.concatenate([np.zeros(kept, bool), bad])
-    made = {c: _column(c, inputs[c], joined[c], decided) for c in inputs if c in read}
-    tried = (_group(c, inputs[c], joined[c], decided, block - n_first) for c in inputs)
+    texts = {c: _numbered(joined[c]) for c, kind in inputs.items() if kind == TEXT}
+    made = {
+        c: _text(c, *texts[c], decided) if c in texts else _number(c, inputs[c], joined[c], decided)
+        for c in inputs
+        if c in read
+    }
+    tried = (_group(c, inputs[c], texts.get(c), joined[c], decided, block - n_first) for c in inputs)
     groups = sorted(filter(None, tried), key=lambda g: g.n)
     return Sides(
         at, decided, meant, block, n_first, {c: m for c, m in made.items() if m}, {g.name: g for g in groups[:GROUPS]}
@@ -187,9 +192,7 @@ def _past(scene: Scene, inputs: Mapping[str, str], first: Any) -> Mapping[str, A
     )
 
 
-def _column(name: str, kind: str, values: Array, decided: Array) -> Column | None:
-    if kind == TEXT:
-        return _text(name, values, decided)
+def _number(name: str, kind: str, values: Array, decided: Array) -> Column | None:
     values = values.astype(float)
     ok = ~np.isnan(values)
     past, now = values[ok & ~decided], values[ok & decided]
@@ -227,22 +230,29 @@ def _heaviest(past: Array, now: Array) -> list[float]:
     return sorted(shares, key=lambda v: (-abs(shares[v][0] - shares[v][1]), v))[:HEAVY]
 
 
-def _text(name: str, values: Array, decided: Array) -> Column | None:
-    number: dict[Any, int] = {}
-    each = np.array([-1 if v is None else number.setdefault(v, len(number)) for v in values.tolist()])
-    if not number or len(number) > WIDE:
+def _numbered(values: Array) -> tuple[Array, tuple[Any, ...]]:
+    """Each row's level as a number, -1 for null, and the levels in order of coming."""
+    every = values.tolist()
+    number = {level: n for n, level in enumerate(v for v in dict.fromkeys(every) if v is not None)}
+    return np.fromiter(map(number.get, every, repeat(-1)), dtype=np.intp, count=len(every)), tuple(number)
+
+
+def _text(name: str, each: Array, levels: tuple[Any, ...], decided: Array) -> Column | None:
+    if not levels or len(levels) > WIDE:
         return None
-    counts = [np.bincount(each[(each >= 0) & side], minlength=len(number)) for side in (~decided, decided)]
+    counts = [np.bincount(each[(each >= 0) & side], minlength=len(levels)) for side in (~decided, decided)]
     share = np.maximum(*(c / max(1, c.sum()) for c in counts))
     heavy = np.argsort(-share, kind="stable")[:LEVELS]
-    place = np.full(len(number), LEVELS)
+    place = np.full(len(levels), LEVELS)
     place[(counts[0] == 0)] = LEVELS + 1
     place[heavy] = np.arange(len(heavy))
     codes = np.where(each < 0, LEVELS + 2, place[each])
-    return Column(name, TEXT, np.where(each < 0, np.nan, each), codes, LEVELS + 3, tuple(number))
+    return Column(name, TEXT, np.where(each < 0, np.nan, each), codes, LEVELS + 3, levels)
 
 
-def _group(name: str, kind: str, values: Array, decided: Array, block: Array) -> Column | None:
+def _group(
+    name: str, kind: str, text: tuple[Array, tuple[Any, ...]] | None, values: Array, decided: Array, block: Array
+) -> Column | None:
     """The levels that a fair share of the decisions has, at nearly all times; null if there are fewer than two.
 
     A level that comes and goes (a day of the month) is a time, not a cohort.
@@ -250,20 +260,26 @@ def _group(name: str, kind: str, values: Array, decided: Array, block: Array) ->
     least, most = IN_A_GROUP
     if kind == TIME:
         return None
-    now = values[decided]
-    if kind == NUMBER and len(np.unique(now[:2000])) > 4 * most:
+    if kind == NUMBER and len(np.unique(values[decided][:2000])) > 4 * most:
         return None
-    levels = [
-        v for v, n in Counter(now.tolist()).most_common(most) if v == v and v is not None and n >= least * len(now)
-    ]
-    levels = [v for v in levels if len(np.unique(block[decided & (values == v)])) >= ALWAYS * BLOCKS]
-    if len(levels) < 2:
+    each, found = text or _numbered_values(values)
+    counts = np.bincount(each[decided & (each >= 0)], minlength=len(found))
+    often = np.argsort(-counts, kind="stable")[:most]
+    often = often[counts[often] >= max(1.0, least * decided.sum())]
+    always = [n for n in often if len(np.unique(block[decided & (each == n)])) >= ALWAYS * BLOCKS]
+    if len(always) < 2:
         return None
-    codes = np.full(len(values), -1)
-    for n, level in enumerate(levels):
-        codes[values == level] = n
-    named = tuple(bool(v) if kind == FLAG else v for v in levels)
-    return Column(name, kind, values, codes, len(levels), named)
+    place = np.full(len(found) + 1, -1)
+    place[always] = np.arange(len(always))
+    named = tuple(bool(found[n]) if kind == FLAG else found[n] for n in always)
+    return Column(name, kind, values, place[each], len(always), named)
+
+
+def _numbered_values(values: Array) -> tuple[Array, tuple[Any, ...]]:
+    """As `_numbered`, of numbers and flags: NaN is null."""
+    found, each = np.unique(values.astype(float), return_inverse=True)
+    levels = found[~np.isnan(found)]
+    return np.where(each < len(levels), each, -1), tuple(levels.tolist())
 
 
 # --- breaks ---
@@ -275,9 +291,10 @@ def breaks(sides: Sides, spans: Sequence[int] = SPANS) -> tuple[Break, ...]:
     Of one moment at most two groups, of one column at most MANY breaks. `spans`: blocks on either side.
     """
     found: list[Break] = []
+    crowds = [_crowd(sides, group) for group in (None, *sides.groups.values())]
     for column in sides.columns.values():
         kept: list[Break] = []
-        for each in sorted(_breaks(sides, column, spans), key=lambda b: -b.strength):
+        for each in sorted(_breaks(sides, column, crowds, spans), key=lambda b: -b.strength):
             near = [k for k in kept if abs(k.at - each.at) <= 1]
             if len(near) < 2 and not any((k.group, k.level) == (each.group, each.level) for k in near):
                 kept.append(each)
@@ -287,19 +304,42 @@ def breaks(sides: Sides, spans: Sequence[int] = SPANS) -> tuple[Break, ...]:
     return tuple(sorted(found, key=lambda b: -b.strength))
 
 
-def _breaks(sides: Sides, column: Column, spans: Sequence[int]) -> Iterator[Break]:
-    everyone = Column("", FLAG, column.values, np.zeros(len(sides.at), int), 1, (True,))
-    for group in (everyone, *sides.groups.values()):
-        if group.name == column.name:
-            continue
-        yield from _group_breaks(sides, column, group, spans)
+@dataclass(frozen=True)
+class _Crowd:
+    """The `n` levels of a group: the `rows` that are in one (null: all of them), and of each its place by level, block.
+
+    `bad`: of each level the blocks of its decisions in question, sorted.
+    """
+
+    group: str
+    n: int
+    rows: Array | None
+    place: Array
+    bad: tuple[Array, ...]
 
 
-def _group_breaks(sides: Sides, column: Column, group: Column, spans: Sequence[int]) -> Iterator[Break]:
-    table = tally(group.codes, sides.block, column.codes, (group.n, sides.n_blocks, column.n))
-    summed = np.concatenate([np.zeros((group.n, 1, column.n)), np.cumsum(table, axis=1)], axis=1)
-    bad = [np.sort(sides.block[sides.bad & (group.codes == g)]) for g in range(group.n)]
-    ends = [int(b[int((1 - LATE) * len(b))]) if len(b) else -1 for b in bad]
+def _crowd(sides: Sides, group: Column | None) -> _Crowd:
+    """A group's levels as crowds; null is everyone as one."""
+    asked = np.flatnonzero(sides.bad)
+    if group is None:
+        return _Crowd("", 1, None, sides.block, (np.sort(sides.block[asked]),))
+    rows = np.flatnonzero(group.codes >= 0)
+    place = group.codes[rows] * sides.n_blocks + sides.block[rows]
+    bad = tuple(np.sort(sides.block[asked[group.codes[asked] == level]]) for level in range(group.n))
+    return _Crowd(group.name, group.n, rows, place, bad)
+
+
+def _breaks(sides: Sides, column: Column, crowds: Sequence[_Crowd], spans: Sequence[int]) -> Iterator[Break]:
+    for crowd in crowds:
+        if crowd.group != column.name:
+            yield from _crowd_breaks(sides, column, crowd, spans)
+
+
+def _crowd_breaks(sides: Sides, column: Column, crowd: _Crowd, spans: Sequence[int]) -> Iterator[Break]:
+    codes = column.codes if crowd.rows is None else column.codes[crowd.rows]
+    table = tally(crowd.place, codes, (crowd.n, sides.n_blocks, column.n))
+    summed = np.concatenate([np.zeros((crowd.n, 1, column.n)), np.cumsum(table, axis=1)], axis=1)
+    bad, ends = crowd.bad, [int(b[int((1 - LATE) * len(b))]) if len(b) else -1 for b in crowd.bad]
     n_blocks, first, n_bad = sides.n_blocks, sides.first, int(sides.bad.sum())
     for span in spans:
         at = np.arange(1, n_blocks)
@@ -307,7 +347,7 @@ def _group_breaks(sides: Sides, column: Column, group: Column, spans: Sequence[i
         after = summed[:, np.minimum(at + span, n_blocks)] - summed[:, at]
         chi, effect, each = apart(before, after)
         past = (at >= span + sides.begin) & (at + span <= first)
-        for g in range(group.n):
+        for g in range(crowd.n):
             if len(bad[g]) < LATE * n_bad:
                 continue
             late = (at >= max(first, 1)) & (at <= ends[g])
@@ -317,7 +357,7 @@ def _group_breaks(sides: Sides, column: Column, group: Column, spans: Sequence[i
             usual_each = each[g, past].max(axis=0) if past.any() else np.zeros(column.n)
             yield from _sharp(
                 column,
-                group,
+                crowd.group,
                 g,
                 span,
                 at,
@@ -329,7 +369,7 @@ def _group_breaks(sides: Sides, column: Column, group: Column, spans: Sequence[i
 
 def _sharp(
     column: Column,
-    group: Column,
+    group: str,
     level: int,
     span: int,
     at: Array,
@@ -344,7 +384,7 @@ def _sharp(
     good = late & (chi >= CERTAIN**2 * 2) & (effect >= min(least, 1 - 0.5 * (1 - usual)))
     if good.any():
         t = int(np.argmax(np.where(good, chi, -1)))
-        yield Break(column.name, group.name, level, int(at[t]), span, float(chi[t]), float(effect[t]), usual)
+        yield Break(column.name, group, level, int(at[t]), span, float(chi[t]), float(effect[t]), usual)
     weight = (n_before * n_after / np.maximum(1.0, n_before + n_after))[:, None]
     square = each * weight
     sharp = late[:, None] & (square >= CERTAIN**2) & (each >= np.maximum(4 * usual_each, 8.0 / np.maximum(weight, 1)))
@@ -353,7 +393,7 @@ def _sharp(
         t, k = divmod(int(np.argmax(square)), square.shape[1])
         yield Break(
             column.name,
-            group.name,
+            group,
             level,
             int(at[t]),
             span,
@@ -363,12 +403,10 @@ def _sharp(
         )
 
 
-def tally(group: Array, block: Array, codes: Array, shape: tuple[int, int, int]) -> Array:
-    """Rows by group, block and bin; rows of no group (below 0) are left out."""
-    inside = group >= 0
-    place = (group[inside] * shape[1] + block[inside]) * shape[2] + codes[inside]
-    made: Array = np.bincount(place, minlength=shape[0] * shape[1] * shape[2]).reshape(shape).astype(float)
-    return made
+def tally(place: Array, codes: Array, shape: tuple[int, int, int]) -> Array:
+    """Rows by level, block and bin: `place` numbers each row's level and block, `codes` are bins."""
+    made: Array = np.bincount(place * shape[2] + codes, minlength=shape[0] * shape[1] * shape[2])
+    return made.reshape(shape).astype(float)
 
 
 def apart(before: Array, after: Array) -> tuple[Array, Array, Array]:

@@ -299,11 +299,18 @@ def grain(values: Values) -> float | None:
     nonzero = values[values != 0]
     if len(nonzero) < 30:
         return None
+    most = 0.005 * len(nonzero)
     for exponent in range(6, -10, -1):
         for step in (5.0, 2.0, 1.0):
             size = step * 10.0**exponent
-            ratio = nonzero / size
-            off = np.abs(ratio - np.round(ratio))
-            if np.mean(off < 1e-6 * np.maximum(1, np.abs(ratio) * 1e-6)) >= 0.995:
+            # the first rows alone may show too many that are off
+            if _off_grid(nonzero[:500], size) <= most and _off_grid(nonzero, size) <= most:
                 return size
     return None
+
+
+def _off_grid(values: Values, size: float) -> int:
+    """How many values are no multiples of a size."""
+    ratio = values / size
+    off = np.abs(ratio - np.round(ratio))
+    return len(values) - int(np.count_nonzero(off < 1e-6 * np.maximum(1, np.abs(ratio) * 1e-6)))

@@ -16,8 +16,8 @@ from typing import Any
 
 from underhood.build.trainset import settle_predicate
 from underhood.faults import KINDS
-from underhood.faults.kinds import Kind, Ruling, Scene, Suspect
-from underhood.faults.values import VALUE_KINDS
+from underhood.faults.kinds import BESIDE, RECORD, Kind, Ruling, Scene, Suspect
+from underhood.faults.values import VALUE_KINDS, served_otherwise
 from underhood.plan.changes import CALIBRATION, LABEL, ROUTE, TRAINING_PARTS, UNTIL, change_json
 from underhood.plan.exprs import as_json, columns_of, shown
 from underhood.plan.render import to_sql
@@ -110,9 +110,11 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
 def _glance(scene: Scene, kinds: Sequence[Kind], say: Say) -> None:
     """Says what wrong value shows in some thousands of questions already, so that nobody waits for the first words."""
     with thinned(scene, GLANCE, GLANCE, "few") as (few, _):
-        for kind in (k for k in kinds if k.name in {v.name for v in VALUE_KINDS}):
-            for suspect in kind.suspect(few).suspects:
-                return say(f"it may be: {suspect.says} (at first glance)")
+        for depth in (RECORD, BESIDE):
+            look = replace(few, depth=depth, kept=dict(few.kept))
+            for kind in (k for k in kinds if k.name in {v.name for v in VALUE_KINDS}):
+                for suspect in kind.suspect(look).suspects:
+                    return say(f"it may be: {suspect.says} (at first glance)")
 
 
 def _heard(scene: Scene, kinds: Sequence[Kind], cause: Cause) -> Cause:
@@ -156,7 +158,7 @@ def weigh(
             rulings.append(Ruling(kind.name, (), f"what is closer explains it: {near.suspect.says.partition(':')[0]}"))
             continue
         say(f"looking for: {kind.title}")
-        ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes])
+        ruling = _without_children(scene, kind.suspect(scene), [c.suspect for c in causes], kind.stage > CERTAIN)
         quiet: tuple[Quiet | None, ...] = (None,) * len(ruling.suspects)
         if listens and any(kind.stage > CERTAIN or s.part in INFERRED for s in ruling.suspects):
             ruling, quiet = _out_of_the_ordinary(scene, kind, ruling)
@@ -182,19 +184,22 @@ def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruli
     return Ruling(ruling.kind, tuple(kept), ruling.says if kept or not usual else "; ".join(usual)), tuple(rates)
 
 
-def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect]) -> Ruling:
+def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect], is_inferred: bool) -> Ruling:
     """The ruling without suspects that only show because of one that was found before, closer to the source.
 
     A value that was served wrong makes features that no training row has, and so on:
     such a suspect is told as the child that it is.
     """
     wrong = {str(c): s for s in before for c in s.parameters.get("columns", ())}
+    served = set(served_otherwise(scene).differing) & set(wrong) if wrong else set()
     kept, children = [], []
     for suspect in ruling.suspects:
         read = columns_of(suspect.where) if suspect.where is not None else frozenset()
         made_of = {i for c in read for i in _inputs_of(scene, c)}
         cause = next((wrong[c] for c in sorted(made_of) if c in wrong), None)
-        if cause is None or "columns" in suspect.parameters:
+        # two forms of a value that moved compete; one that contradicts history explains what it looks like
+        competes = "columns" in suspect.parameters and not (is_inferred and made_of <= served)
+        if cause is None or competes:
             kept.append(suspect)
         else:
             children.append(f"{suspect.says}, but only because {cause.says.partition(':')[0]}")

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from underhood.build.trainset import settle_predicate
-from underhood.faults.kinds import Kind, Scene, Suspect
+from underhood.faults.kinds import BESIDE, CLOSELY, RECORD, Kind, Scene, Suspect
 from underhood.faults.moved import moved_values
+from underhood.faults.values import served_otherwise
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.decided import view_sql
 
@@ -57,8 +58,7 @@ def quiet_times(scene: Scene, kind: Kind, suspect: Suspect, is_fact: bool = Fals
     if not suspect.since or not scene.n_bad:
         return Quiet(0, 0)
     times = _times(scene, is_fact)
-    # no more closely than it took to find the suspect
-    closely = moved_values(scene).is_dear
+    depth = _depth(scene, suspect, is_fact)
     tried = told = 0
     with _before(scene, suspect.since) as cuts:
         for n in range(1, times + 1) if cuts else ():
@@ -67,9 +67,17 @@ def quiet_times(scene: Scene, kind: Kind, suspect: Suspect, is_fact: bool = Fals
             if 2 * meant >= scene.n_bad:
                 tried += 1
                 kept = {name: scene.kept[name] for name in OF_TRAINING if name in scene.kept}
-                found = kind.suspect(replace(scene, n_bad=meant, closely=closely, kept=kept)).suspects
+                found = kind.suspect(replace(scene, n_bad=meant, depth=depth, kept=kept)).suspects
                 told += any(s.since for s in found)
     return Quiet(tried, told)
+
+
+def _depth(scene: Scene, suspect: Suspect, is_fact: bool) -> int:
+    """Quiet times are looked at no more closely than it took to find the suspect."""
+    columns = set(map(str, suspect.parameters.get("columns", ())))
+    if is_fact and columns and columns <= set(served_otherwise(scene).differing):
+        return RECORD
+    return CLOSELY if moved_values(scene).is_dear else BESIDE
 
 
 def _times(scene: Scene, is_fact: bool) -> int:
