@@ -17,6 +17,8 @@ _CATEGORICAL, _DEFAULT_LEFT, _NAN = 1, 2, 8  # bits of a node's decision type: w
 _BITS = 32
 _ZERO = 1e-35  # LightGBM's kZeroThreshold
 ROUNDS = 60  # trees of a foretold number: enough for a tenth of a second
+FIRST, HINT = 10, 0.2  # trees that show whether more are worth it, by this share of what all must explain
+SOME = 4_000  # rows on which that is seen
 SHARE = 250_000  # rows laid side by side at a time: memory does not grow with all of them
 
 
@@ -30,19 +32,34 @@ def tree_sums(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
     return np.concatenate(made)
 
 
-def foretold(columns: Array, texts: Sequence[int], learned: Array, target: Array) -> Array:
+def foretold(
+    columns: Array, texts: Sequence[int], learned: Array, held: Array, target: Array, least: float
+) -> Array | None:
     """What every row should have of a number, by trees that learn it from the rows numbered `learned`: least squares.
 
     `columns` is one row a row, doubles with NaN for null; those numbered in `texts` hold codes of levels.
-    The same rows give the same answer: one thread, a fixed seed.
+    Null if the others say too little: if of the variance in the rows numbered `held` less than `least` is explained, or
+    next to nothing after the first trees. The same rows give the same answer: one thread, a fixed seed.
     """
     import lightgbm
 
-    told = lightgbm.Dataset(columns[learned], target[learned], categorical_feature=list(texts))
     given = {"objective": "l2", "num_leaves": 31, "min_data_in_leaf": 20, "seed": 0, "deterministic": True}
-    booster = lightgbm.train({**given, "verbose": -1, "num_threads": 1}, told, ROUNDS)
-    made: Array = np.asarray(booster.predict(columns, num_threads=1))
+    given |= {"verbose": -1, "num_threads": 1}
+    told = lightgbm.Dataset(columns[learned], target[learned], categorical_feature=list(texts), params=given)
+    booster = lightgbm.Booster(given, told)
+    some = held[np.linspace(0, len(held) - 1, min(len(held), SOME)).astype(int)]
+    for rounds, enough in ((FIRST, least * HINT), (ROUNDS - FIRST, least)):
+        for _ in range(rounds):
+            booster.update()
+        if explained(target[some], np.asarray(booster.predict(columns[some], num_threads=1))) < enough:
+            return None
+    made: Array = np.asarray(booster.predict(columns))
     return made
+
+
+def explained(values: Array, told: Array) -> float:
+    """The share of the variance of values that is explained by what was told of them; below 0 if that is worse."""
+    return 1 - float(np.mean((values - told) ** 2) / max(np.var(values), 1e-12))
 
 
 def can_sum(columns: Sequence[Array]) -> bool:

@@ -31,14 +31,12 @@ HOUR_S, DAY_H, WEEK_D = 3600.0, 24, 7
 class Expected:
     """What a number should be in every row, as a rank (0 to 1) among what was learned; and how far it is from that.
 
-    `gap` is a column of rank less expected rank, null in the rows that were learned from; `trust` the share
-    of variance explained in the past that was not.
+    `gap` is a column of rank less expected rank, null in the rows that were learned from, all before block `begin`.
     """
 
     rank: Array
     gap: Column
     begin: int
-    trust: float
 
 
 def expected_of(sides: Sides, name: str, without: Sequence[str] = ()) -> Expected | None:
@@ -53,14 +51,13 @@ def expected_of(sides: Sides, name: str, without: Sequence[str] = ()) -> Expecte
     rank = ranks(column.values, column.values[learned])
     if len(np.unique(rank[held])) < NEIGHBOURS:
         return None
-    expected = _predicted(sides, {name, *without}, learned, rank)
-    gap = rank - expected
-    trust = 1 - float(np.mean(gap[held] ** 2) / max(np.var(rank[held]), 1e-12))
-    if trust < TRUSTED:
+    expected = _predicted(sides, {name, *without}, learned, held, rank)
+    if expected is None:
         return None
+    gap = rank - expected
     first = int(past[begin])
     gap[:first] = np.nan
-    return Expected(expected, _binned(name, gap, held), int(sides.block[first]) + 1, trust)
+    return Expected(expected, _binned(name, gap, held), int(sides.block[first]) + 1)
 
 
 def ranks(values: Array, among: Array) -> Array:
@@ -71,13 +68,13 @@ def ranks(values: Array, among: Array) -> Array:
     return made
 
 
-def _predicted(sides: Sides, without: set[str], learned: Array, rank: Array) -> Array:
+def _predicted(sides: Sides, without: set[str], learned: Array, held: Array, rank: Array) -> Array | None:
     others = [c for c in sides.columns.values() if c.name not in without]
     hours = sides.at / HOUR_S
     clock = [np.floor(hours % DAY_H), np.floor(hours / DAY_H) % WEEK_D]
     rows = np.column_stack([*(c.values for c in others), *clock]).astype(float)
     texts = [n for n, c in enumerate(others) if c.kind in (TEXT, FLAG)]
-    return foretold(rows, texts, learned, rank)
+    return foretold(rows, texts, learned, held, rank, TRUSTED)
 
 
 def _binned(name: str, gap: Array, held: Array) -> Column:
