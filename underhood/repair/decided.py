@@ -9,8 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import log2
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from underhood.build.bundle import Bundle
 from underhood.build.trainset import relabelled_sql
@@ -61,9 +68,8 @@ def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str
         logs = {kind: table(record, kind) for kind in ("decision", "outcome")}
         for kind, log in logs.items():
             engine.register(f"{kind} log", log)
-        held, known = (set(log.column_names) for log in logs.values())
-        sql = _laid_out(plan, '"decision log"', '"outcome log"', held, known)
-        engine.run(f"create or replace table decided_now as {sql}")
+        sides = [_Log(quoted(f"{kind} log"), frozenset(log.column_names)) for kind, log in logs.items()]
+        engine.run(f"create or replace table decided_now as {_laid_out(plan, *sides)}")
         engine.view(LAID_OUT, "select * from decided_now")
     engine.view("decided", f"select * from {quoted(LAID_OUT)}")
     engine.texts("bundle ranks", "bundle", newest_first)
@@ -101,15 +107,15 @@ def halvings_of(n: int, kept: int) -> int:
 
 def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
     """Lays out what is sealed, its pages verified first; nothing if a column is of several types."""
-    sides = [_sealed(record, kind) for kind in ("decision", "outcome")]
-    if not all(sides) or any(len(types) > 1 for side in sides for types in column_types(side).values()):
+    sealed = [_sealed(record, kind) for kind in ("decision", "outcome")]
+    if not all(files for files, _ in sealed):
         return
-    files = [f"read_parquet([{', '.join(sql_value(str(f)) for f in side)}], union_by_name = true)" for side in sides]
-    once = [f"(select * from {f} {_once(engine, f)})" for f in files]
-    sql = _laid_out(plan, once[0], once[1], set(column_types(sides[0])), set(column_types(sides[1])))
+    if any(len(types) > 1 for files, _ in sealed for types in column_types(files).values()):
+        return
+    (decisions, rises), (outcomes, _) = sealed
+    sql = _laid_out(plan, _log(engine, decisions, rises), _log(engine, outcomes))
     cache.parent.mkdir(parents=True, exist_ok=True)
-    n = engine.rows(f"select count(*) from {files[0]}")[0][0]
-    often = halvings_of(n, SHARED)
+    often = halvings_of(sum(decisions.values()), SHARED)
     # a wide table is sorted only where that is cheap: many rows stay in the order of the log
     _copy(engine, sql if often else f"{sql} order by place", part := cache.with_suffix(f".{os.getpid()}.made"))
     try:
@@ -175,21 +181,65 @@ def _cached(engine: Engine, cache: Path) -> str:
     return f"{share} union all {whole} where halvings < {least}"
 
 
-def _sealed(record: Path, kind: str) -> list[Path]:
-    """The Parquet files of one kind of entry, each read once to verify it. Raises CorruptError."""
-    found = []
-    for manifest in manifests(record):
-        for path, rows in segments_of(record, manifest).items():
-            if path.parent.parent.name == f"kind={kind}" and rows:
-                read_segment(path, rows)
-                found.append(path)
-    return found
+@dataclass(frozen=True)
+class _Log:
+    """One kind of entry as SQL to select from, and its columns. `is_single`: no id and no key comes twice.
+
+    `is_placed`: it has `place` already, as `_laid_out` means it.
+    """
+
+    sql: str
+    columns: frozenset[str]
+    is_single: bool = False
+    is_placed: bool = False
 
 
-def _once(engine: Engine, files: str) -> str:
-    """What keeps an id that was sent twice from appearing twice; empty if none was."""
-    n, distinct = engine.rows(f"select count(*), count(distinct id) from {files}")[0]
-    return "" if n == distinct else 'qualify row_number() over (partition by id order by "at") = 1'
+def _sealed(record: Path, kind: str) -> tuple[dict[Path, int], bool]:
+    """The Parquet files of one kind of entry with their rows, and whether ids rise as they are read.
+
+    Each is read once, on all cores, to verify it. Raises CorruptError.
+    """
+    files = {
+        path: rows
+        for manifest in manifests(record)
+        for path, rows in segments_of(record, manifest).items()
+        if path.parent.parent.name == f"kind={kind}" and rows
+    }
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        spans = list(threads.map(_verified, files.items()))
+    ends = [span for span in spans if span is not None]
+    rises = len(ends) == len(spans) and all(before < after for (_, before), (after, _) in pairwise(ends))
+    return files, rises
+
+
+def _verified(file: tuple[Path, int]) -> tuple[str, str] | None:
+    """The first and the last id of a file that is what was sealed; null if its ids do not rise from row to row."""
+    read = read_segment(*file)
+    if "id" not in read.column_names or not pa.types.is_string(read.schema.field("id").type):
+        return None
+    ids = read["id"].combine_chunks()
+    rises = ids.null_count == 0 and pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py()
+    return (ids[0].as_py(), ids[-1].as_py()) if rises else None
+
+
+def _log(engine: Engine, files: Mapping[Path, int], rises: bool = False) -> _Log:
+    """Sealed files as one log. Where ids rise as they are read, the place of a row is known without sorting them."""
+    named = f"[{', '.join(sql_value(str(f)) for f in files)}], union_by_name = true"
+    sql, columns = f"read_parquet({named})", frozenset(column_types(files))
+    # two keys with one hash only look like one that comes twice, which costs time, and nothing else
+    hashes = "count(distinct hash(id)), count(distinct hash(key))" if "key" in columns else "0, 0"
+    n, ids, keys = engine.rows(f"select count(*), {hashes} from {sql}")[0]
+    if n == ids == keys and rises:
+        engine.adopt("first places", {"file": [str(f) for f in files], "first": [0, *accumulate(files.values())][:-1]})
+        return _Log(
+            f'(select l.*, f."first" + l.file_row_number + 1 as place from read_parquet({named}, filename = true, '
+            'file_row_number = true) l join "first places" f on l.filename = f.file)',
+            columns,
+            True,
+            True,
+        )
+    once = "" if n == ids else 'qualify row_number() over (partition by id order by "at") = 1'
+    return _Log(f"(select * from {sql} {once})", columns, n == ids == keys)
 
 
 def _happened(plan: Plan) -> Expr:
@@ -197,33 +247,33 @@ def _happened(plan: Plan) -> Expr:
     return substitute(asked.happened, {c: col(f"row.{c}") for c in plan.inputs})
 
 
-def _laid_out(plan: Plan, decisions: str, outcomes: str, held: set[str], known: set[str]) -> str:
+def _laid_out(plan: Plan, decisions: _Log, outcomes: _Log) -> str:
     """SQL of all decisions with their latest outcomes; what nobody captured is null.
 
     `place` is the place in order of id, `again` says whether its question was decided more than once,
     `halvings` in which shares of all keys it is (`halvings_sql`).
     """
+    held, known = decisions.columns, outcomes.columns
     parts = [_cast(held, "d", name, kind) for name, kind in _COLUMNS.items()]
     parts += [_cast(held, "d", f"row.{n}", _SQL_TYPE[t]) for n, t in plan.inputs.items()]
     parts += [_cast(held, "d", f"features.{n}", _SQL_TYPE[t]) for n, t in plan.feature_types.items()]
     parts += [_cast(known, "o", "known_at", "TIMESTAMP"), _cast(known, "o", "label", "BOOLEAN")]
     parts += [_cast(known, "o", f"facts.{n}", _SQL_TYPE[t]) for n, t in plan.facts.items()]
-    latest = f"select * from {outcomes} qualify row_number() over (partition by key order by known_at desc, id) = 1"
-    if "key" not in known:
-        latest = "select NULL as key where false"
-    zone, source = sql_value(plan.system.zone), decisions
-    if "key" not in held:
-        source = "(select NULL as id, NULL as key where false)"
+    one = "" if outcomes.is_single else "qualify row_number() over (partition by key order by known_at desc, id) = 1"
+    latest = f"select * from {outcomes.sql} {one}" if "key" in known else "select NULL as key where false"
+    source = decisions.sql if "key" in held else "(select NULL as id, NULL as key where false)"
     numbered = "select id, row_number() over (order by id) as place, count(*) over (partition by key) > 1 as again"
+    places = "" if decisions.is_placed else f"left join ({numbered} from {source}) n on d.id = n.id"
+    parts += ["d.place", "false as again"] if decisions.is_placed else ["n.place", "n.again"]
     return (
         f"select *, strftime(local, '%Y-%m-%d') as day, {halvings_sql()} as halvings from (select *, "
-        f"timezone({zone}, timezone('UTC', happened)) as local from (select *, {to_sql(_happened(plan))} as happened "
-        f"from (select {', '.join(parts)}, n.place, n.again from {source} d left join ({latest}) o on d.key = o.key "
-        f"left join ({numbered} from {source}) n on d.id = n.id)))"
+        f"timezone({sql_value(plan.system.zone)}, timezone('UTC', happened)) as local "
+        f"from (select *, {to_sql(_happened(plan))} as happened "
+        f"from (select {', '.join(parts)} from {source} d left join ({latest}) o on d.key = o.key {places})))"
     )
 
 
-def _cast(held: set[str], side: str, name: str, kind: str) -> str:
+def _cast(held: AbstractSet[str], side: str, name: str, kind: str) -> str:
     value = f"{side}.{quoted(name)}" if name in held else "NULL"
     return f"{value}::{kind} as {quoted(name)}"
 
