@@ -1,4 +1,4 @@
-"""Decisions with their latest outcomes as one table: the same whether ids rise as they are read, or come twice."""
+"""Decisions with their latest outcomes as one table: of large records and small, and if entries come twice."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from tests import world
 from underhood.ground.errors import CorruptError
 from underhood.record.seal import seal, seal_columns
+from underhood.repair import decided
 
 Own = Callable[[Path], Path]
 LAID = 'select id, place, again, "row.kg", label, known_at from decided order by id'
@@ -45,6 +46,19 @@ def test_places_are_in_order_of_id_and_only_a_question_that_came_twice_came_agai
 
     assert [place for _, place, *_ in rows] == list(range(1, len(rows) + 1))
     assert not any(again for _, _, again, *_ in rows)
+
+
+@pytest.mark.slow
+def test_a_large_record_is_numbered_as_it_lies_and_is_otherwise_the_same(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = laid(record)
+    monkeypatch.setattr(decided, "SHARED", 100)
+    monkeypatch.setattr(decided, "VERSION", -1)  # another file of the cache
+    large = laid(record)
+
+    assert sorted(place for _, place, *_ in large) == list(range(1, len(large) + 1))
+    assert [(i, *rest) for i, _, *rest in large] == [(i, *rest) for i, _, *rest in small]
 
 
 @pytest.mark.slow

@@ -33,9 +33,9 @@ class Ground:
 
     `truth` is the outcome's label, corrected by what the complaint says happened and by
     the label patches that the bundle learned with. `week` and `day` count UTC weeks (from a
-    Monday) and days; `patched` is whether a patch had a say; `place` rises with id and names the
-    decision in queries. `weight`: how many decisions a row stands for. It is 1, but for rows of `place` -1:
-    decisions that no change reaches, folded into one where all that counts is equal (`score` is their mean).
+    Monday) and days; `patched` is whether a patch had a say; `place` names the decision in queries. `weight`: how
+    many decisions a row stands for. It is 1, but for rows of `place` -1: decisions that no change reaches, folded
+    into one where all that counts is equal (`score` is their mean).
     """
 
     score: Array

@@ -12,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import log2
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from underhood.build.bundle import Bundle
 from underhood.build.trainset import relabelled_sql
@@ -107,15 +104,14 @@ def halvings_of(n: int, kept: int) -> int:
 
 def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
     """Lays out what is sealed, its pages verified first; nothing if a column is of several types."""
-    sealed = [_sealed(record, kind) for kind in ("decision", "outcome")]
-    if not all(files for files, _ in sealed):
+    decisions, outcomes = (_sealed(record, kind) for kind in ("decision", "outcome"))
+    if not (decisions and outcomes):
         return
-    if any(len(types) > 1 for files, _ in sealed for types in column_types(files).values()):
+    if any(len(types) > 1 for files in (decisions, outcomes) for types in column_types(files).values()):
         return
-    (decisions, rises), (outcomes, _) = sealed
-    sql = _laid_out(plan, _log(engine, decisions, rises), _log(engine, outcomes))
-    cache.parent.mkdir(parents=True, exist_ok=True)
     often = halvings_of(sum(decisions.values()), SHARED)
+    sql = _laid_out(plan, _log(engine, decisions, often > 0), _log(engine, outcomes))
+    cache.parent.mkdir(parents=True, exist_ok=True)
     # a wide table is sorted only where that is cheap: many rows stay in the order of the log
     _copy(engine, sql if often else f"{sql} order by place", part := cache.with_suffix(f".{os.getpid()}.made"))
     try:
@@ -185,7 +181,7 @@ def _cached(engine: Engine, cache: Path) -> str:
 class _Log:
     """One kind of entry as SQL to select from, and its columns. `is_single`: no id and no key comes twice.
 
-    `is_placed`: it has `place` already, as `_laid_out` means it.
+    `is_placed`: it has `place` already.
     """
 
     sql: str
@@ -194,11 +190,8 @@ class _Log:
     is_placed: bool = False
 
 
-def _sealed(record: Path, kind: str) -> tuple[dict[Path, int], bool]:
-    """The Parquet files of one kind of entry with their rows, and whether ids rise as they are read.
-
-    Each is read once, on all cores, to verify it. Raises CorruptError.
-    """
+def _sealed(record: Path, kind: str) -> dict[Path, int]:
+    """The Parquet files of one kind of entry with their rows, each read once to verify it. Raises CorruptError."""
     files = {
         path: rows
         for manifest in manifests(record)
@@ -206,38 +199,29 @@ def _sealed(record: Path, kind: str) -> tuple[dict[Path, int], bool]:
         if path.parent.parent.name == f"kind={kind}" and rows
     }
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        spans = list(threads.map(_verified, files.items()))
-    ends = [span for span in spans if span is not None]
-    rises = len(ends) == len(spans) and all(before < after for (_, before), (after, _) in pairwise(ends))
-    return files, rises
+        for _ in threads.map(read_segment, files, files.values()):
+            pass
+    return files
 
 
-def _verified(file: tuple[Path, int]) -> tuple[str, str] | None:
-    """The first and the last id of a file that is what was sealed; null if its ids do not rise from row to row."""
-    read = read_segment(*file)
-    if "id" not in read.column_names or not pa.types.is_string(read.schema.field("id").type):
-        return None
-    ids = read["id"].combine_chunks()
-    rises = ids.null_count == 0 and pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py()
-    return (ids[0].as_py(), ids[-1].as_py()) if rises else None
+def _log(engine: Engine, files: Mapping[Path, int], places: bool = False) -> _Log:
+    """Sealed files as one log. If it `places` and nothing comes twice, rows are numbered as they are read.
 
-
-def _log(engine: Engine, files: Mapping[Path, int], rises: bool = False) -> _Log:
-    """Sealed files as one log. Where ids rise as they are read, the place of a row is known without sorting them."""
+    Of many rows, numbering them by id would cost a sort and a join of all of them.
+    """
     named = f"[{', '.join(sql_value(str(f)) for f in files)}], union_by_name = true"
     sql, columns = f"read_parquet({named})", frozenset(column_types(files))
     # two keys with one hash only look like one that comes twice, which costs time, and nothing else
     hashes = "count(distinct hash(id)), count(distinct hash(key))" if "key" in columns else "0, 0"
     n, ids, keys = engine.rows(f"select count(*), {hashes} from {sql}")[0]
-    if n == ids == keys and rises:
+    if places and n == ids == keys:
         engine.adopt("first places", {"file": [str(f) for f in files], "first": [0, *accumulate(files.values())][:-1]})
-        return _Log(
-            f'(select l.*, f."first" + l.file_row_number + 1 as place from read_parquet({named}, filename = true, '
-            'file_row_number = true) l join "first places" f on l.filename = f.file)',
-            columns,
-            True,
-            True,
+        numbered = f"read_parquet({named}, filename = true, file_row_number = true)"
+        sql = (
+            f'(select l.*, f."first" + l.file_row_number + 1 as place from {numbered} l '
+            'join "first places" f on l.filename = f.file)'
         )
+        return _Log(sql, columns, True, True)
     once = "" if n == ids else 'qualify row_number() over (partition by id order by "at") = 1'
     return _Log(f"(select * from {sql} {once})", columns, n == ids == keys)
 
@@ -250,8 +234,8 @@ def _happened(plan: Plan) -> Expr:
 def _laid_out(plan: Plan, decisions: _Log, outcomes: _Log) -> str:
     """SQL of all decisions with their latest outcomes; what nobody captured is null.
 
-    `place` is the place in order of id, `again` says whether its question was decided more than once,
-    `halvings` in which shares of all keys it is (`halvings_sql`).
+    `place` is the place in order of id (of a large record: in the order of the log), `again` says whether its question
+    was decided more than once, `halvings` in which shares of all keys it is (`halvings_sql`).
     """
     held, known = decisions.columns, outcomes.columns
     parts = [_cast(held, "d", name, kind) for name, kind in _COLUMNS.items()]
