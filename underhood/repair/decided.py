@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,9 +30,12 @@ from underhood.tables.local import Engine
 LAID_OUT = "laid out"  # what the view `decided` shows
 SHARE = "share of asks"
 KEPT = 2  # laid out files that stay: another process may still read the one before
-VERSION = 3
+VERSION = 4
 MOST_HALVINGS = 24
+PART = 500_000  # rows laid out at a time: all columns of so many fit into memory
 SHARED = 50_000  # decisions: of more than twice as many, shares down to about so many lie once more by themselves
+
+Say = Callable[[str], None]
 
 _COLUMNS: Mapping[str, str] = {
     "id": "VARCHAR",
@@ -49,7 +53,9 @@ _COLUMNS: Mapping[str, str] = {
 _SQL_TYPE = {"number": "DOUBLE", "flag": "BOOLEAN", "text": "VARCHAR", "time": "TIMESTAMP"}
 
 
-def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str] = ()) -> int:
+def lay_out(
+    engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str] = (), say: Say = lambda line: None
+) -> int:
     """Makes the view `decided` of all decisions with their latest outcomes, and `decisions`; returns how many.
 
     Nothing is meant by a complaint yet: `bad` is false everywhere until `mean`. Of a
@@ -58,7 +64,7 @@ def lay_out(engine: Engine, plan: Plan, record: Path, newest_first: Sequence[str
     """
     cache = _cache(engine, plan, record)
     if cache is not None and not cache.exists():
-        _write(engine, plan, record, cache)
+        _write(engine, plan, record, cache, say)
     if cache is not None and cache.exists():
         engine.view(LAID_OUT, _cached(engine, cache))
     else:
@@ -102,7 +108,7 @@ def halvings_of(n: int, kept: int) -> int:
     return min(MOST_HALVINGS, max(0, round(log2(max(1, n) / max(1, kept)))))
 
 
-def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
+def _write(engine: Engine, plan: Plan, record: Path, cache: Path, say: Say) -> None:
     """Lays out what is sealed, its pages verified first; nothing if a column is of several types."""
     decisions, outcomes = (_sealed(record, kind) for kind in ("decision", "outcome"))
     if not (decisions and outcomes):
@@ -110,21 +116,65 @@ def _write(engine: Engine, plan: Plan, record: Path, cache: Path) -> None:
     if any(len(types) > 1 for files in (decisions, outcomes) for types in column_types(files).values()):
         return
     often = halvings_of(sum(decisions.values()), SHARED)
-    sql = _laid_out(plan, _log(engine, decisions, often > 0), _log(engine, outcomes))
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    # a wide table is sorted only where that is cheap: many rows stay in the order of the log
-    _copy(engine, sql if often else f"{sql} order by place", part := cache.with_suffix(f".{os.getpid()}.made"))
+    made = cache.with_suffix(f".{os.getpid()}.made")
+    made.mkdir(parents=True)
     try:
+        if often and _comes_once(engine, decisions) and _comes_once(engine, outcomes):
+            # a wide table is sorted only where that is cheap: many rows stay in the order of the log
+            for n, (part, sql) in enumerate(_parts(engine, plan, decisions, outcomes)):
+                say(f"laying out decisions for later: {part:.0%}")
+                _copy(engine, sql, made / f"{n:06}.parquet")
+        else:
+            sides = (_Log(_single(engine, files), frozenset(column_types(files))) for files in (decisions, outcomes))
+            _copy(engine, f"{_laid_out(plan, *sides)} order by place", made / "000000.parquet")
         if often:
-            some = f"select * from read_parquet({sql_value(str(part))}) where halvings >= {_kept(often)}"
+            some = f"select * from {_parquet(sorted(made.iterdir()))} where halvings >= {_kept(often)}"
             _copy(engine, f"{some} order by least(halvings, {often}) desc, place", _share_of(cache))
-        os.replace(part, cache)
+        if not cache.exists():  # another process may have been as quick
+            os.replace(made, cache)
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
     older = sorted(cache.parent.glob("decided-*.parquet"), key=lambda p: p.stat().st_mtime)
     for path in older[:-KEPT]:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         _share_of(path).unlink(missing_ok=True)
+
+
+def _parts(
+    engine: Engine, plan: Plan, decisions: Mapping[Path, int], outcomes: Mapping[Path, int]
+) -> Iterator[tuple[float, str]]:
+    """SQL that lays out some files of decisions after the other, with the share of all rows that was laid out before.
+
+    Nothing comes twice. Outcomes are held by what is read of them; what a part joins with them fits into memory.
+    """
+    known = frozenset(column_types(outcomes))
+    kept = ["key", *(c for c in ("known_at", "label", *(f"facts.{n}" for n in plan.facts)) if c in known)]
+    engine.run(f"create temp table known as select {', '.join(map(quoted, kept))} from {_parquet(outcomes)}")
+    first = dict(zip(decisions, accumulate(decisions.values(), initial=0), strict=False))
+    engine.adopt("first places", {"file": [str(f) for f in first], "first": list(first.values())})
+    try:
+        for files in _groups(decisions):
+            rows = _parquet(files, ", filename = true, file_row_number = true")
+            place = '"first" + file_row_number + 1 as place'
+            placed = f'select l.*, {place} from {rows} l join "first places" on filename = file'
+            own = f"(select * from known where key in (select key from {_parquet(files)}))"
+            sides = _Log(f"({placed})", frozenset(column_types(files)), True), _Log(own, known, True)
+            yield first[files[0]] / sum(decisions.values()), _laid_out(plan, *sides)
+    finally:
+        engine.run("drop table known")
+
+
+def _groups(files: Mapping[Path, int]) -> Iterator[list[Path]]:
+    """Files in their order, so many at a time that they have about PART rows; each at least by itself."""
+    group: list[Path] = []
+    rows = 0
+    for path, n in files.items():
+        if group and rows + n > PART:
+            yield group
+            group, rows = [], 0
+        group.append(path)
+        rows += n
+    yield group
 
 
 def _copy(engine: Engine, sql: str, to: Path) -> None:
@@ -169,7 +219,7 @@ def _kept(often: int) -> int:
 
 def _cached(engine: Engine, cache: Path) -> str:
     """SQL of what is laid out: of a large record first its share, so that `halvings >= n` is read from there alone."""
-    whole = f"select * from read_parquet({sql_value(str(cache))})"
+    whole = f"select * from {_parquet(sorted(cache.iterdir()))}"
     if not _share_of(cache).exists():
         return whole
     share = f"select * from read_parquet({sql_value(str(_share_of(cache)))})"
@@ -179,15 +229,14 @@ def _cached(engine: Engine, cache: Path) -> str:
 
 @dataclass(frozen=True)
 class _Log:
-    """One kind of entry as SQL to select from, and its columns. `is_single`: no id and no key comes twice.
+    """One kind of entry as SQL to select from, and its columns.
 
-    `is_placed`: it has `place` already.
+    `is_single`: no entry and no question comes twice; decisions have their `place` already.
     """
 
     sql: str
     columns: frozenset[str]
     is_single: bool = False
-    is_placed: bool = False
 
 
 def _sealed(record: Path, kind: str) -> dict[Path, int]:
@@ -204,26 +253,24 @@ def _sealed(record: Path, kind: str) -> dict[Path, int]:
     return files
 
 
-def _log(engine: Engine, files: Mapping[Path, int], places: bool = False) -> _Log:
-    """Sealed files as one log. If it `places` and nothing comes twice, rows are numbered as they are read.
+def _parquet(files: Iterable[Path], more: str = "") -> str:
+    return f"read_parquet([{', '.join(sql_value(str(f)) for f in files)}], union_by_name = true{more})"
 
-    Of many rows, numbering them by id would cost a sort and a join of all of them.
-    """
-    named = f"[{', '.join(sql_value(str(f)) for f in files)}], union_by_name = true"
-    sql, columns = f"read_parquet({named})", frozenset(column_types(files))
-    # two keys with one hash only look like one that comes twice, which costs time, and nothing else
-    hashes = "count(distinct hash(id)), count(distinct hash(key))" if "key" in columns else "0, 0"
-    n, ids, keys = engine.rows(f"select count(*), {hashes} from {sql}")[0]
-    if places and n == ids == keys:
-        engine.adopt("first places", {"file": [str(f) for f in files], "first": [0, *accumulate(files.values())][:-1]})
-        numbered = f"read_parquet({named}, filename = true, file_row_number = true)"
-        sql = (
-            f'(select l.*, f."first" + l.file_row_number + 1 as place from {numbered} l '
-            'join "first places" f on l.filename = f.file)'
-        )
-        return _Log(sql, columns, True, True)
-    once = "" if n == ids else 'qualify row_number() over (partition by id order by "at") = 1'
-    return _Log(f"(select * from {sql} {once})", columns, n == ids == keys)
+
+def _comes_once(engine: Engine, files: Iterable[Path]) -> bool:
+    """Whether no id and no key comes twice. Two with one hash may seem to be one: that costs time, nothing else."""
+    if "key" not in column_types(files):
+        return False
+    hashes = f"select count(*), count(distinct hash(id)), count(distinct hash(key)) from {_parquet(files)}"
+    n, ids, keys = engine.rows(hashes)[0]
+    return bool(n == ids == keys)
+
+
+def _single(engine: Engine, files: Iterable[Path]) -> str:
+    """SQL of all entries; of those that were sent twice, the first."""
+    n, distinct = engine.rows(f"select count(*), count(distinct id) from {_parquet(files)}")[0]
+    once = "" if n == distinct else 'qualify row_number() over (partition by id order by "at") = 1'
+    return f"(select * from {_parquet(files)} {once})"
 
 
 def _happened(plan: Plan) -> Expr:
@@ -247,8 +294,8 @@ def _laid_out(plan: Plan, decisions: _Log, outcomes: _Log) -> str:
     latest = f"select * from {outcomes.sql} {one}" if "key" in known else "select NULL as key where false"
     source = decisions.sql if "key" in held else "(select NULL as id, NULL as key where false)"
     numbered = "select id, row_number() over (order by id) as place, count(*) over (partition by key) > 1 as again"
-    places = "" if decisions.is_placed else f"left join ({numbered} from {source}) n on d.id = n.id"
-    parts += ["d.place", "false as again"] if decisions.is_placed else ["n.place", "n.again"]
+    places = "" if decisions.is_single else f"left join ({numbered} from {source}) n on d.id = n.id"
+    parts += ["d.place", "false as again"] if decisions.is_single else ["n.place", "n.again"]
     return (
         f"select *, strftime(local, '%Y-%m-%d') as day, {halvings_sql()} as halvings from (select *, "
         f"timezone({sql_value(plan.system.zone)}, timezone('UTC', happened)) as local "

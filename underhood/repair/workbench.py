@@ -118,7 +118,7 @@ class Workbench:
         plan = self.plan
         self.say("reading decisions")
         order = [d.bundle for d in self.database.deployments(self.system.name)]
-        return lay_out(self.engine, plan, self.record, list(dict.fromkeys(order)))
+        return lay_out(self.engine, plan, self.record, list(dict.fromkeys(order)), self.say)
 
     @property
     def now(self) -> str:
