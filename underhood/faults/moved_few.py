@@ -92,15 +92,21 @@ def stuck_moves(name: str, before: Array, after: Array, past: Past) -> Iterator[
 
 def _restless(before: Array, after: Array) -> float:
     """How many times as far as chance moves them the shares of single values moved, 1 at least: root mean square."""
-    both = np.concatenate([before[~np.isnan(before)], after[~np.isnan(after)]])
-    values, counts = np.unique(both, return_counts=True)
-    heavy = values[counts >= ENOUGH]
+    values, counts = np.unique(np.concatenate([before, after]), return_counts=True)
+    heavy = values[(counts >= ENOUGH) & ~np.isnan(values)]
     if not len(heavy) or not len(before) or not len(after):
         return 1.0
-    was, now = (np.array([(side == v).mean() for v in heavy]) for side in (before, after))
+    was, now = (_share_of(heavy, side) for side in (before, after))
     share = (was * len(before) + now * len(after)) / (len(before) + len(after))
     error = np.sqrt(np.maximum(share * (1 - share), 1e-12) * (1 / len(before) + 1 / len(after)))
     return max(1.0, float(np.sqrt(np.mean(((now - was) / error) ** 2))))
+
+
+def _share_of(values: Array, side: Array) -> Array:
+    """The share of a sample (NaN null) that each of these values, sorted, has."""
+    held = np.sort(side)
+    made: Array = (np.searchsorted(held, values, "right") - np.searchsorted(held, values, "left")) / len(side)
+    return made
 
 
 def is_code(value: float, before: Array) -> bool:
