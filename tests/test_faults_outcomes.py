@@ -28,6 +28,7 @@ from underhood.faults.flips import FLIP, inject_flip, undo_flip
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
 from underhood.faults.labels import DEFINITION
 from underhood.faults.outcomes import Group, Residuals, auc_of, recalibrated, residuals, said, steps_of
+from underhood.faults.taught import heard
 from underhood.faults.training import GAP
 from underhood.faults.training_labels import CENSORED
 from underhood.faults.turns import turn_of, turned_share
@@ -213,6 +214,41 @@ def test_a_drift_names_the_share_of_outcomes_that_turned_and_the_cut_to_the_row(
     assert (turn.kind, turn.since) == ("concept drift", pytest.approx(0.6 * n, abs=0.01 * n))
     assert turn.turned == pytest.approx(0.4, abs=0.04)
     assert str(turn.group.where).startswith("row.kg >= 0.6")
+
+
+def test_of_columns_that_go_together_the_one_is_named_whose_own_cut_explains_most(scene: Scene) -> None:
+    random, n = np.random.default_rng(4), 8000
+    own = random.uniform(0, 1, n)
+    other = own + random.normal(0, 0.05, n)
+    odds = random.normal(0, 2, n)
+    late, turned = np.arange(n) >= n // 2, random.random(n) < 0.45
+    label = (random.random(n) < said(odds, (0, 1))).astype(float)
+    label = np.where(late & (own >= 0.6) & turned, 1 - label, label)
+    cuts = [("row.own", own, 0.5), ("row.own", own, 0.7), ("row.other", other, 0.6)]
+    groups = tuple(Group(c, col(c) >= cut, v >= cut, v) for c, v, cut in cuts)
+    bad = np.isin(np.arange(n), np.flatnonzero(late & (own > 0.75))[::400])
+    at = np.arange(n) * 1e9
+    look = Residuals(at, said(odds, (0, 1)), odds, label, bad, np.ones(n), np.arange(n) * 48 // n, groups, 1.0)
+
+    turn = turn_of(replace(scene, kept={"residuals": look, "coverage": None}))
+
+    assert turn is not None
+    assert turn.group is not None
+    assert turn.group.column == "row.own"
+    assert turn.group.where.args[1].args[0] == pytest.approx(0.6, abs=0.02)
+
+
+def test_whoever_was_asked_while_an_event_passed_bears_no_witness_of_training(scene: Scene) -> None:
+    first, last = datetime(2024, 3, 25), datetime(2024, 3, 27)
+    passing = col("asked_at").within(first, last)
+    with struck(scene, *inject_event(0.9, passing)) as made:
+        assert turn_of(made).until is not None  # type: ignore[union-attr]
+
+        n, rest = made.engine.rows(
+            f"select count(*) filter (where {to_sql(passing)}), count(*) from decisions where {heard(made)}"
+        )[0]
+        assert n == 0
+        assert rest > 500
 
 
 def test_the_likeliest_share_of_turned_outcomes_is_the_one_that_turned() -> None:

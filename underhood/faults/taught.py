@@ -293,6 +293,10 @@ def heard(scene: Scene) -> str:
 def _heard(scene: Scene) -> str:
     every = f"status = 'ok' and not {denied_by_facts(scene)}"
     turn = turn_of(scene)
+    if turn is not None and turn.until is not None:
+        # what passed was so for a while: whoever was asked meanwhile says nothing of any other time
+        since, until = (sql_value(str(moment(at))) for at in (turn.since, turn.until))
+        every += f" and not (asked_at >= TIMESTAMP {since} and asked_at < TIMESTAMP {until})"
     began = [cohort.since for _, _, cohort in served_otherwise(scene).forms if cohort.since]
     began += [str(move.since) for move in moved_values(scene).moves]
     began += [str(moment(turn.since))] if turn is not None and turn.until is None else []
