@@ -238,6 +238,24 @@ def test_of_columns_that_go_together_the_one_is_named_whose_own_cut_explains_mos
     assert turn.group.where.args[1].args[0] == pytest.approx(0.6, abs=0.02)
 
 
+def test_what_was_asked_at_one_moment_lies_on_one_side_of_an_edge_as_a_whole(scene: Scene) -> None:
+    random, each, n = np.random.default_rng(3), 120, 7200
+    day = np.arange(n) // each
+    p = random.uniform(0.05, 0.5, n)
+    passing = (day >= 45) & (day < 49)
+    label = ((random.random(n) < p) | (passing & (random.random(n) < 0.8))).astype(float)
+    last = day == 48
+    label[last] = np.sort(label[last])[::-1]  # by chance, those that come last in a day are those to whom it did not
+    bad = np.isin(np.arange(n), np.flatnonzero(last)[:5])
+    odds = np.log(p / (1 - p))
+    look = Residuals(day * 8.64e10, p, odds, label, bad, np.ones(n), day * 48 // 60, (), 1.0)
+
+    turn = turn_of(replace(scene, kept={"residuals": look, "coverage": None}))
+
+    assert turn is not None
+    assert (turn.since / 8.64e10, (turn.until or 0) / 8.64e10) == (45, 49)
+
+
 def test_whoever_was_asked_while_an_event_passed_bears_no_witness_of_training(scene: Scene) -> None:
     first, last = datetime(2024, 3, 25), datetime(2024, 3, 27)
     passing = col("asked_at").within(first, last)

@@ -321,7 +321,10 @@ def _edge(look: Residuals, holds: Array, at: int, other: int, where: int) -> flo
     now = recalibrated(look.odds[new], look.label[new])
     score = np.log(np.clip(_either(look, near, now), 1e-9, 1)) - np.log(np.clip(_either(look, near, usual), 1e-9, 1))
     gained = np.concatenate([[0.0], np.cumsum(score if other < at else -score)])
-    return float(np.append(look.at[near], look.at[near][-1] + 1)[int(np.argmax(gained))])
+    moments = np.append(look.at[near], look.at[near][-1] + 1)
+    # what was asked at one moment, a day at worst, lies on one side as a whole
+    gained[1:][moments[1:] == moments[:-1]] = -np.inf
+    return float(moments[int(np.argmax(gained))])
 
 
 def _either(look: Residuals, rows: Array, fit: tuple[float, float]) -> Array:
