@@ -21,7 +21,7 @@ from underhood.faults.sampling import (
     undo_repeats,
     undo_sampling,
 )
-from underhood.faults.taught import Witness, auc, of_decisions, sql_of, taught_otherwise
+from underhood.faults.taught import Witness, auc, of_decisions, sql_of, taught_otherwise, whom
 from underhood.faults.training import GAP, inject_gap
 from underhood.faults.training_labels import (
     CENSORED,
@@ -121,6 +121,25 @@ def test_an_outcome_taken_for_another_when_taught_is_a_definition_and_no_flip(sc
         assert suspect.parameters["outcome"] == "facts.returned"
         assert taught_flips(clone)[0] == ()
         assert is_restored(scene, clone, suspect)
+
+
+def test_an_outcome_taken_for_another_in_one_cohort_is_named_apart_from_the_cohort(scene: Scene) -> None:
+    with struck(
+        scene, DEFINITION.name, *inject_taught_definition(col("facts.returned") & OAK, True), cohort=OAK
+    ) as clone:
+        (suspect,) = DEFINITION.suspect(clone).suspects
+
+        assert suspect.parameters["outcome"] == "facts.returned"
+        assert "row.depot = 'OAK'" in suspect.parameters["rows"]
+
+
+def test_what_an_outcome_is_names_it_before_what_it_is_not(scene: Scene) -> None:
+    facts = replace(scene, plan=replace(scene.plan, facts={"lost": "flag", "status": "text"}))
+    status = "case hash(id) % 2 when 0 then 'lost' else 'back' end"
+    rows = f'select *, {status} = \'lost\' as "facts.lost", {status} as "facts.status" from decisions'
+
+    assert reads(whom(facts, rows, "\"facts.status\" = 'back'", facts=True).where) == "facts.status = 'back'"
+    assert reads(whom(facts, rows, "\"facts.status\" = 'lost'", facts=True).where) == "facts.lost"
 
 
 @pytest.mark.parametrize("in_cohort", [False, True])

@@ -10,7 +10,7 @@ import numpy as np
 from underhood.build.checks import fills
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
-from underhood.faults.taught import denied_by_facts, heard
+from underhood.faults.taught import denied_by_facts, heard, part_about
 from underhood.faults.training_labels import contradicted, relabelled
 from underhood.plan.changes import LABEL, TAUGHT, Change
 from underhood.plan.exprs import Expr, col, columns_of, is_denial, lit, shown
@@ -91,7 +91,8 @@ def _without_harm(scene: Scene) -> Ruling:
         where = found.who.where
         counts = "not happened" if found.no > found.n / 2 else "happened"
         says = f"the label was taught with {shown(where)} taken for '{counts}'"
-        return Ruling(kind, (contradicted(scene, kind, says, outcome=shown(where)),))
+        outcome = part_about(where, "facts.")
+        return Ruling(kind, (contradicted(scene, kind, says, outcome=shown(where if outcome is None else outcome)),))
     if found is not None:
         return Ruling(kind, (), "training labels are not history's, but no outcome tells which ones")
     if denied_by_facts(scene) != "false":

@@ -176,7 +176,9 @@ def _covering(scene: Scene, telling: Mapping[str, str], n: int, of: int, since: 
         for value, k, n_level in levels:
             if k >= PURE * n and n_level < PURE * of:
                 where = (col(column) if value else ~col(column)) if kind == FLAG else col(column) == value
-                found.append((-round(k / n_level * k / n, 2), place, where, k / n_level))
+                # what something is says more than what it is not
+                order = place + len(telling) * (kind == FLAG and not value)
+                found.append((-round(k / n_level * k / n, 2), order, where, k / n_level))
     late = counted(scene.engine, f"select count(*) from \"rows looked at\" where asked_at >= TIMESTAMP '{since}'")[0]
     if late < PURE * of:
         found.append((-round(n / late, 2), -1 if n / late > 0.98 else len(found), col("asked_at") >= since, n / late))
@@ -341,12 +343,17 @@ def _is_calendar(scene: Scene, column: str) -> bool:
 
 def of_decisions(where: Expr | None) -> Expr | None:
     """The part of a predicate over training rows that tells decisions too: what it says of inputs; null if nothing."""
+    return part_about(where, "row.")
+
+
+def part_about(where: Expr | None, side: str) -> Expr | None:
+    """The part of a predicate that reads one side only ("row." or "facts."); null if nothing of it does."""
     if where is None:
         return None
     if where.op == "and":
-        one, other = (of_decisions(a) for a in where.args)
+        one, other = (part_about(a, side) for a in where.args)
         return one & other if one is not None and other is not None else one if one is not None else other
-    return where if columns_of(where) and all(c.startswith("row.") for c in columns_of(where)) else None
+    return where if columns_of(where) and all(c.startswith(side) for c in columns_of(where)) else None
 
 
 def told(where: Expr | None) -> str:
