@@ -228,6 +228,13 @@ def test_rows_that_stand_in_training_more_than_once_are_found_with_how_often(sce
         assert is_restored(scene, clone, suspect)
 
 
+def test_rows_of_one_cohort_and_label_that_stand_there_many_times_leak_nothing(scene: Scene) -> None:
+    before = {a.feature: a.taught for a in features_alone(scene)}
+    with struck(scene, REPEATS.name, *inject_repeats(8, col("label") & OAK)) as clone:
+        assert before
+        assert {a.feature: a.taught for a in features_alone(clone)} == pytest.approx(before)
+
+
 def test_copies_that_each_count_for_their_part_weigh_what_the_rows_weighed(scene: Scene) -> None:
     with struck(scene, REPEATS.name, *inject_repeats(4, OAK)) as clone:
         copies = clone.engine.rows("select count(*) from training where \"row.depot\" = 'OAK'")[0][0]

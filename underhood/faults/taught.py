@@ -269,11 +269,12 @@ def _later_witness(scene: Scene) -> Witness | None:
             f"qualify row_number() over (order by asked_at, id) % {max(1, n // MOST)} = 0"
         )
     )
-    step = max(1, counted(scene.engine, "select count(*) from training")[0] // MOST)
+    # a row that stands there many times says no more of what its columns tell than one
+    once = "select * from training qualify row_number() over (partition by key order by asked_at) = 1"
+    rows = f"({once})" if taught_otherwise(scene).repeated else "training"
+    step = max(1, counted(scene.engine, f"select count(*) from {rows}")[0] // MOST)
     taught = dict(
-        scene.engine.frame(
-            f"select {own} from training qualify row_number() over (order by asked_at, key) % {step} = 0"
-        )
+        scene.engine.frame(f"select {own} from {rows} qualify row_number() over (order by asked_at, key) % {step} = 0")
     )
     features = {f: lived[f] for f in scene.bundle.features}
     model = fit_main_effects(features, lived["label"], scene.bundle.feature_types)
