@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
-from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, inject_delay, inject_feedback
+from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, behind, inject_delay, inject_feedback
 from underhood.faults.drift import (
     CONCEPT,
     COVARIATE,
@@ -183,6 +183,15 @@ def test_of_one_answer_that_alone_is_known_nothing_is_said_about_how_often_it_ha
         (delay,) = found(made)
 
         assert (delay.kind, delay.parameters["known_only"]) == ("label delay", False)
+
+
+def test_outcomes_that_fall_away_in_a_small_cohort_are_seen_to_fall_there() -> None:
+    n = np.arange(6000)
+    own, late = n % 25 == 0, n >= 3500
+    missing = own & late & (n % 100 > 0)
+
+    assert (behind(own, missing) == (own & (n >= 3525))).all()
+    assert (behind(n >= 0, missing) == (n >= 0)).all()
 
 
 def test_whom_a_delay_touches_are_those_whose_outcome_is_missing(scene: Scene) -> None:

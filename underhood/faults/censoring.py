@@ -81,20 +81,31 @@ def _coverage(scene: Scene) -> Coverage | None:
     shares = {str(a): float((~missing)[later & (action == a)].mean()) for a in np.unique(action[later].astype(str))}
     gone, place = missing & later, rows["place"].astype(int)
     extent = extent_of(scene, rows["id"], gone, due)
-    inside = later & holds(scene, extent.cohort)[place]
+    own = due & holds(scene, extent.cohort)[place]
+    # in a small cohort the fall is steep, though it is hardly seen among all
+    inside = later if extent.cohort is None else behind(own, missing)
     only, blind = _only(rows["score"], label, inside & ~missing), _blind(action[gone])
     if blind:
-        own = extent_of(scene, rows["id"], gone & (action == blind), due & (action == blind))
-        inside = later & holds(scene, own.cohort)[place]
-        only = only if only is not None else _only(rows["score"], label, inside & ~missing)
-        known = ~missing[inside & (action != blind)]
-        blind = blind if only is None and own.share >= SEEN and len(known) and known.mean() >= SEEN else ""
-        extent = own if blind else extent
-    before, after = (float((~missing)[s].mean()) if s.any() else 1.0 for s in (due & ~later, later))
+        told = extent_of(scene, rows["id"], gone & (action == blind), due & (action == blind))
+        within = later & holds(scene, told.cohort)[place]
+        only = only if only is not None else _only(rows["score"], label, within & ~missing)
+        known = ~missing[within & (action != blind)]
+        blind = blind if only is None and told.share >= SEEN and len(known) and known.mean() >= SEEN else ""
+        extent = told if blind else extent
+    after = float((~missing)[inside].mean()) if inside.any() else 1.0
+    early = own & ~inside
+    # a cohort that had no time before did not fall
+    before = float((~missing)[early].mean()) if early.any() else after if extent.cohort is not None else 1.0
     share = float(missing[bad].mean()) if bad.any() else float(not (rows["bad"] > 0).any())
     return Coverage(
         int(due.sum()), int(gone.sum()), share, before, after, shares, blind, only, float(ripe or 0), extent
     )
+
+
+def behind(own: Array, missing: Array) -> Array:
+    """Which of a cohort's decisions come after outcomes fell away in it: flags, in order of asking; all if none do."""
+    made: Array = own & (np.cumsum(own) > _begins(missing[own]))
+    return made
 
 
 def _only(score: Array, label: Array, known: Array) -> bool | None:
