@@ -16,6 +16,7 @@ from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.faults.moved import drifted
 from underhood.faults.moved_few import past_of
 from underhood.faults.moved_forms import number_moves
+from underhood.faults.moved_shown import is_steady, piled
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
 from underhood.faults.sides import open_sides
@@ -296,3 +297,18 @@ def test_a_level_that_comes_as_several_is_told_and_taken_back() -> None:
     assert form is not None
     assert form.kind == "category split"
     assert form.undo is not None
+
+
+def test_a_figure_that_has_another_value_every_day_piles_up_in_no_stretch_of_days() -> None:
+    by_day = np.repeat(np.random.default_rng(1).permutation(60), 150).astype(float)
+
+    assert piled(by_day, 1200) < 0.01
+    assert piled(np.where(np.arange(9000) // 1500 == 3, 7.5, by_day), 1200) > 0.8
+
+
+def test_what_a_day_showed_is_not_steady_and_what_goes_on_is() -> None:
+    random = np.random.default_rng(2).random(4000)
+
+    assert is_steady(random < 0.02)
+    assert is_steady((random < 0.02) & (np.arange(4000) > 2500))
+    assert not is_steady((random < 0.2) & (np.arange(4000) // 400 == 3))

@@ -30,6 +30,7 @@ SUDDEN_BEYOND = 0.7  # as sudden as this is enough for values that never were
 SUDDEN = ("shift", "unit change")  # what a season makes slowly
 PARTIAL = ("missing values", "frozen column", "sentinel fill", "new level", "clipped", UNNAMED)  # what may come and go
 THIN = 0.1  # share of one value below which it is looked for in stretches of half the length
+QUARTERS, STEADY, STEADY_ROWS = 4, 0.25, 24  # of a stretch; of its share, what each must show; rows that can tell
 ROUNDS = 3  # of finding where it begins with what the last one knew
 FEW_LEFT = 3  # rows of a level that must be expected outside of a cohort before their being there tells anything
 KEPT = 0.1  # of what usually lies beyond a cap; with less, it was kept to
@@ -194,11 +195,14 @@ def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
     if len(some) < 2 * n:
         return 0.0
     if found.form.kind in ("sentinel fill", "frozen column") and s.column.kind != TEXT and share < PURE:
+        if not is_steady(found.shows(s.column.values[s.inside])):
+            return share  # it came, and passed
         held = s.column.values[rows]
         if not np.nanmin(held) <= float(found.form.parameters["value"]) <= np.nanmax(held):
             return 0.0  # it never was
         # the thinner, the longer must be looked for as much: chance piles up more in fewer rows
-        return _piled(held, max(n, min(len(s.inside) // 2, len(held) // 2)) if share < THIN else n)
+        n = max(n, min(len(s.inside) // 2, len(held) // 2)) if share < THIN else n
+        return piled(held, n)
     summed = np.concatenate([[0], np.cumsum(some)])
     return float((summed[n:] - summed[:-n]).max() / n)
 
@@ -216,14 +220,25 @@ def _kept_to(s: Stretch, rows: Array, at: float, share: float) -> float:
     return share if (is_kept & (piled[n:] - piled[:-n] > 0.5 * share * n)).any() else 0.0
 
 
-def _piled(values: Array, n: int) -> float:
-    """How much of a stretch of `n` rows one value had at most in the past, above its share in all of it."""
+def piled(values: Array, n: int) -> float:
+    """How much of each quarter of a stretch of `n` rows one value had at least, at most in the past; above its share.
+
+    A figure of the time has one value for many rows, and then another one: that is not to have stopped.
+    """
     held, codes = np.unique(values, return_inverse=True)
     whole = np.bincount(codes, minlength=len(held)) / len(values)
     most = 0.0
     for at in np.linspace(0, len(values) - n, PLACES).astype(int):
-        most = max(most, float((np.bincount(codes[at : at + n], minlength=len(held)) / n - whole).max()))
+        parts = [np.bincount(c, minlength=len(held)) / len(c) for c in np.array_split(codes[at : at + n], QUARTERS)]
+        most = max(most, float((np.min(parts, axis=0) - whole).max()))
     return most
+
+
+def is_steady(some: Array) -> bool:
+    """Whether what some rows show goes on from the first of them to the end; a handful cannot tell."""
+    tail = some[int(np.argmax(some)) :]
+    least = min(float(part.mean()) for part in np.array_split(tail, QUARTERS))
+    return bool(some.sum() < STEADY_ROWS or least >= STEADY * tail.mean())
 
 
 def is_at_once(before: Array, after: Array, step: float) -> bool:
