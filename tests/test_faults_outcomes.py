@@ -265,6 +265,22 @@ def test_what_was_asked_at_one_moment_lies_on_one_side_of_an_edge_as_a_whole(sce
     assert (turn.since / 8.64e10, (turn.until or 0) / 8.64e10) == (45, 49)
 
 
+def test_a_turn_begins_before_those_who_complain_though_it_grew_worse_later(scene: Scene) -> None:
+    random, n = np.random.default_rng(6), 12_000
+    day, p, one = np.arange(n) // 200, random.uniform(0.05, 0.95, n), random.random(n) < 0.3
+    share = np.where(day >= 50, 0.95, np.where(day >= 30, 0.35, 0.0)) * one
+    label = ((random.random(n) < p) ^ (random.random(n) < share)).astype(float)
+    bad = np.isin(np.arange(n), np.flatnonzero(one & (day >= 33) & (day < 40))[::80])
+    odds, groups = np.log(p / (1 - p)), (Group("row.depot", OAK, one),)
+    look = Residuals(day * 8.64e10, p, odds, label, bad, np.ones(n), day * 48 // 60, groups, 1.0)
+
+    turn = turn_of(replace(scene, kept={"residuals": look, "coverage": None}))
+
+    assert turn is not None
+    assert (turn.group, turn.bad) == (groups[0], 1.0)
+    assert turn.since / 8.64e10 == pytest.approx(30, abs=3)
+
+
 def test_whoever_was_asked_while_an_event_passed_bears_no_witness_of_training(scene: Scene) -> None:
     first, last = datetime(2024, 3, 25), datetime(2024, 3, 27)
     passing = col("asked_at").within(first, last)

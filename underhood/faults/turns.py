@@ -163,6 +163,8 @@ def _candidates(look: Residuals) -> Iterator[tuple[Group | None, int, int | None
     apart = [_apart(r, w) for r, w in (gaps, tilts)]
     strength = own[0].z ** 2 + own[1].z ** 2
     strength[1:] = np.minimum(2 * strength, apart[0].z ** 2 + apart[1].z ** 2)[1:]
+    # a change that begins behind those in question is none of theirs
+    strength[:, own[0].begins > _latest(look)] = 0.0
     best = strength.argmax(axis=1)
     order = [0, *(1 + np.argsort(-strength[1:, :].max(axis=1))[:12]).tolist()] if len(strength) > 1 else [0]
     for row in order:
@@ -172,6 +174,13 @@ def _candidates(look: Residuals) -> Iterator[tuple[Group | None, int, int | None
         if nats >= LEAST_NATS and sum(s.sure(row, at) ** 2 for s in own) / 2 >= OWN:
             yield (look.groups[row - 1] if row else None), int(own[0].begins[at]), None, nats
     yield from _spans(look, *_shown_apart(*gaps))
+
+
+def _latest(look: Residuals) -> int:
+    """The last slice at which a change may begin that holds enough of the decisions in question."""
+    if not look.bad.any():
+        return look.n_slices
+    return int(np.quantile(look.slice[look.bad], 1 - LATE, method="lower"))
 
 
 def _table(look: Residuals, by: Array, weight: Array) -> tuple[Array, Array]:
