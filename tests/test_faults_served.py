@@ -11,15 +11,20 @@ import pytest
 
 from underhood.build.trainset import open_training
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
+from underhood.faults.cohorts import cohort_of
 from underhood.faults.extent import extent_of, holds, roundest
+from underhood.faults.forms import Form
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
+from underhood.faults.moved_shown import Moved
+from underhood.faults.moved_whom import Whom
 from underhood.faults.nulls import UNPARSED
 from underhood.faults.rules import MISROUTING, inject_route
 from underhood.faults.served import MODEL, WRONG_THRESHOLD
 from underhood.faults.skews import FEATURE_SKEW, inject_feature
+from underhood.faults.values import _reads, differs
 from underhood.faults.vectors import DEFAULT, FEATURE_ORDER, inject_default, inject_order
 from underhood.plan.changes import INPUT, ROUTE, SCORE, THRESHOLD, UNTIL, Change
-from underhood.plan.exprs import Expr, col, shown
+from underhood.plan.exprs import Expr, col, columns_of, shown
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
 from underhood.repair.cases import mean
@@ -239,6 +244,25 @@ def test_a_few_rows_drawn_at_random_share_no_predicate(scene: Scene) -> None:
         found = extent_of(scene, ids, shows, np.ones(len(ids), dtype=bool))
 
         assert found.cohort is None
+
+
+def test_a_few_of_one_cohort_are_told_with_their_cohort_and_a_few_of_all_with_none(scene: Scene) -> None:
+    some = col("key").hashed(100) < 30
+    for where, cohort in ((some & OAK, "row.depot"), (some, None)):
+        with strike(scene, Injection("drill", (Change(INPUT, "district", "Newtown", where),)), LATE) as struck:
+            found = cohort_of(complained(struck), differs("district", "text"))
+
+            assert found.where is not None
+            assert columns_of(found.where) - {"asked_at"} == ({cohort} if cohort else set())
+            assert found.says.endswith("of them")
+            assert found.share == pytest.approx(0.3, abs=0.1)
+
+
+def test_whose_cohort_is_told_by_a_column_that_came_wrong_reads_that_column_too() -> None:
+    whom = Whom(np.ones(3, bool), col("row.degree") == "none", "")
+    moved = Moved(("weight",), Form("sentinel fill", "", None, {}), whom, SINCE, None, None, 3, 1.0, 1.0, 9.0)
+
+    assert _reads(moved) == {"weight", "degree"}
 
 
 def test_the_roundest_number_of_a_span_is_taken() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log
 from typing import Any
 
 from underhood.faults.kinds import Scene
@@ -12,6 +12,7 @@ from underhood.plan.operations import FLAG, NUMBER, TEXT
 from underhood.plan.render import quoted, sql_value
 
 PURE = 0.9  # share of a cohort that shows the fault
+BY_CHANCE = log(1e-8)  # with some hundred levels looked at
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def cohort_of(scene: Scene, flag: str, can: str = "true") -> Cohort:
         return Cohort(span, str(since), n, n / max(1, within), f"{says}, for {n / within:.0%} of them")
     name, value, share = level
     where = col(f"row.{name}") == value
-    return Cohort(where if span is None else span & where, str(since), n, share, f"{says} where {name} = {value!r}")
+    some = "" if share >= PURE else f", for {share:.0%} of them"
+    says = f"{says} where {name} = {value!r}{some}"
+    return Cohort(where if span is None else span & where, str(since), n, share, says)
 
 
 def _span(since: Any, until: Any, first: Any, last: Any) -> tuple[Expr | None, str]:
@@ -70,7 +73,8 @@ def _span(since: Any, until: Any, first: Any, last: Any) -> tuple[Expr | None, s
 def _level(scene: Scene, flag: str, rows: str, n: int) -> tuple[str, Any, float] | None:
     """The level that nearly all that show the fault share, and nearly all of whose decisions show it.
 
-    Only the commonest level of those that show it can be that: it is found first, then counted in one more pass.
+    Or so few of all decisions have the level that it is no chance that all who show the fault do. Only the commonest
+    level of those that show it can be that: it is found first, then counted in one more pass.
     """
     names = [c for c, kind in scene.plan.inputs.items() if kind in (TEXT, FLAG, NUMBER)]
     columns = [f"a.{quoted(c)}" for c in names]
@@ -82,10 +86,11 @@ def _level(scene: Scene, flag: str, rows: str, n: int) -> tuple[str, Any, float]
         f"count(*) filter (where {flag} and {is_it}), count(*) filter (where {is_it})"
         for is_it in (f"{column} = {sql_value(v)}" for _, column, v in tried)
     )
-    found = scene.engine.rows(f"select {counts} from {rows}")[0]
+    within, *found = scene.engine.rows(f"select count(*), {counts} from {rows}")[0]
     best: tuple[str, Any, float] | None = None
     for (name, _, value), hit, of in zip(tried, found[::2], found[1::2], strict=True):
-        if hit >= PURE * n and hit >= PURE * of and (best is None or hit / of > best[2]):
+        is_all = hit == n and n * log(of / within) < BY_CHANCE
+        if hit >= PURE * n and (hit >= PURE * of or is_all) and (best is None or hit / of > best[2]):
             best = (name, value, hit / of)
     return best
 

@@ -199,7 +199,7 @@ def text_form(column: str, served: Array, again: Array, rest: Iterable[str] = ()
     levels, counts = np.unique(served.astype(str), return_counts=True)
     if counts.max() >= HOLDS * len(served) and len(set(again)) >= ENOUGH:
         value = str(levels[counts.argmax()])
-        return Form("sentinel fill", f"{column} is always {value!r}", None, {"value": value})
+        return Form("sentinel fill", f"{column} is always {value!r}", None, {"value": value, "levels": [value]})
     to: dict[str, str] = {}
     for s, a in pairs:
         to.setdefault(a, s)

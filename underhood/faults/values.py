@@ -291,7 +291,7 @@ def _ruling(name: str, scene: Scene) -> Ruling:
     moved = moved_values(scene)
     suspects = [_suspect(scene, *each) for each in found.forms if each[1].kind == name]
     told = {*found.differing, *(lost_inputs(scene) if name == MISSING_VALUES else ())}
-    suspects += [_moved_suspect(scene, m) for m in moved.moves if m.form.kind == name and not told & set(m.columns)]
+    suspects += [_moved_suspect(scene, m) for m in moved.moves if m.form.kind == name and not told & _reads(m)]
     if name == MISSING_VALUES:
         suspects = _without_feeds(scene, suspects)
     if suspects:
@@ -305,6 +305,12 @@ def _ruling(name: str, scene: Scene) -> Ruling:
         others = sorted({form.kind for _, form, _ in found.forms})
         says = "what was served differs, but as " + ", ".join(others) if others else "what differs has no such form"
     return Ruling(name, (), says + quiet)
+
+
+def _reads(moved: Moved) -> set[str]:
+    """The columns that moved, and that by which its cohort is told: who is in it says nothing if that came wrong."""
+    by = columns_of(moved.whom.where) if moved.whom.where is not None else ()
+    return {*moved.columns, *(c.removeprefix("row.") for c in by)}
 
 
 def inject_value(column: str, to: Any, where: Expr | None = None) -> tuple[Change, ...]:
