@@ -239,6 +239,15 @@ def test_levels_under_other_names_are_told_by_what_became_of_them() -> None:
     assert text_kind({"South": "West"}) == "category merge"
 
 
+def test_a_level_that_never_was_is_no_other_name_of_one_that_stays_though_rarer() -> None:
+    levels = ["clear", "mist", "rain", "N8"]
+    old = RANDOM.choice(4, 3000, p=[0.71, 0.23, 0.06, 0]).astype(float)
+    new = np.where(np.arange(3000) % 4 == 0, 3.0, RANDOM.choice(3, 3000, p=[0.57, 0.37, 0.06]))
+    (found,) = text_moves("sky", old, new, levels, np.bincount(old.astype(int), minlength=4).astype(float))
+
+    assert (found.form.kind, found.form.parameters["levels"]) == ("new level", ["N8"])
+
+
 def test_a_few_rows_of_one_level_that_come_as_a_seldom_one_are_merged_with_it() -> None:
     levels = ["North", "South", "Isle"]
     old = RANDOM.choice(3, 4000, p=[0.6, 0.395, 0.005]).astype(float)

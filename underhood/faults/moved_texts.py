@@ -15,6 +15,7 @@ from underhood.plan.exprs import col
 
 FEW = 2  # levels that are gone: so few have become another one, of more the column has stopped
 TIMES, SURE = 2.0, 6.0  # as many as before of a level, by so many standard errors, that others have come as it
+STAYS = 0.5  # of a level: what is named otherwise is gone where it is, and what stays has only become rarer
 LIKELY = 4.0  # chi-squared by which a loss of all levels alike must beat the loss of one
 
 
@@ -80,14 +81,14 @@ def _renamed(
         return _levels(name, "precision loss", says, list(back), back, {"length": length})
     gone = [n for n in lost if q[n] < 0.9 * p[n]]
     missing = float((p - q)[list(gone)].sum()) if gone else 0.0
-    if missing < 0.5 * mass:
-        shown = [levels[n] for n in new]
-        says = f"{name} has new levels: {', '.join(map(repr, shown[:3]))} in {mass:.1%} of the rows"
-        return _levels(name, "new level", says, shown, {}, {"levels": shown})
-    if len(new) == 1 and len(gone) > 1:
+    if len(new) == 1 and len(gone) > 1 and missing >= 0.5 * mass:
         value = levels[new[0]]
         says = f"{name} is {value!r} in {mass:.1%} of the rows, and never was before; all other levels are rarer"
         return _levels(name, "sentinel fill", says, [value], {}, {"value": value, "levels": [value]})
+    if missing < 0.5 * mass or q[gone].sum() > STAYS * p[gone].sum():
+        shown = [levels[n] for n in new]
+        says = f"{name} has new levels: {', '.join(map(repr, shown[:3]))} in {mass:.1%} of the rows"
+        return _levels(name, "new level", says, shown, {}, {"levels": shown})
     if len(gone) == 1 and len(new) > 1:
         back = {levels[n]: levels[gone[0]] for n in new}
         says = f"{name} {levels[gone[0]]!r} has become {', '.join(map(repr, back))}"
