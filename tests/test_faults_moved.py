@@ -202,6 +202,13 @@ def test_a_code_value_in_some_rows_is_told_from_a_cap() -> None:
     assert forms_of(BEFORE, np.minimum(LATER, 30.0))[0] == ("clipped", {"at": 30.0})
 
 
+def test_one_value_beyond_all_that_was_is_no_cap() -> None:
+    hours = np.arange(2000) % 24.0
+    beyond = np.where(np.arange(2000) % 40 == 0, 31.5, 25.1)
+
+    assert "clipped" not in [kind for kind, _ in forms_of(hours[:1000], beyond)]
+
+
 def test_overlooked_decimal_marks_are_told_from_a_unit() -> None:
     assert forms_of(BEFORE, decimals_lost(LATER))[0] == ("decimal comma", {"factor": 100.0})
     assert forms_of(BEFORE, LATER * 100)[0][0] == "unit change"

@@ -129,8 +129,11 @@ def _capped(name: str, one: Array, other: Array) -> Found | None:
         for above in (True, False):
             was, now = ((s > value if above else s < value) for s in (one, other))
             lost, left = float(was.mean()), float(now.mean())
-            grown = count / len(other) - float((one == value).mean())
-            is_new = float((one == value).mean()) < 0.1 * grown
+            stood = float((one == value).mean())
+            grown = count / len(other) - stood
+            if 1 - lost - stood < CLEAR:
+                continue  # nothing was on the other side: it keeps no value as it was
+            is_new = stood < 0.1 * grown
             low, high = (0.4, 2.5) if is_new else (0.6, 1.6)
             if lost < CLEAR or lost * len(other) < ENOUGH or left > 0.05 * lost or not low * lost < grown < high * lost:
                 continue
