@@ -170,6 +170,21 @@ def test_days_that_were_not_yet_known_in_history_too_are_counted_to_the_day() ->
     assert _fall(replace(witness, training=season))[0] == 0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lull_after_storms_is_no_outcome_that_was_not_yet_known_and_days_without_any_are_counted(seed: int) -> None:
+    random, n = np.random.default_rng(seed), 20_000
+    days_ago, storms = random.uniform(0, 40, n), np.exp(random.normal(0, 0.8, 40))
+    storms[1:] *= 1.2 / storms[1:].mean()
+    storms[0] = 0.4
+    chance = np.minimum(0.1 * storms[days_ago.astype(int)], 1)
+    taught = {"__asked": -days_ago * 86_400e6, "label": (random.random(n) < chance).astype(float)}
+    witness = Witness({}, {**taught, "score": np.full(n, 0.1)}, {}, (), 1)
+    unripe = {**witness.training, "label": np.where(days_ago < 11, 0.0, taught["label"])}
+
+    assert _fall(witness)[0] == 0
+    assert _fall(replace(witness, training=unripe))[0] == 11
+
+
 def test_a_cohort_that_history_has_and_training_lacks_is_a_gap_and_no_sampling(scene: Scene) -> None:
     with struck(scene, GAP.name, Change(TAUGHT, "rows", 0, OAK), cohort=OAK) as clone:
         suspect = only(clone, GAP)
