@@ -24,6 +24,7 @@ from underhood.faults.traffic import (
     inject_dropped,
     inject_retried,
 )
+from underhood.faults.values import VALUE_KINDS
 from underhood.plan.changes import Change
 from underhood.plan.exprs import Expr, col, shown
 from underhood.repair import workbench as uh
@@ -164,6 +165,17 @@ def test_a_join_that_misses_by_the_spelling_of_its_key_is_no_missing_feed(scene:
     assert set(suspect.parameters["columns"]) == {"jam", "ice", "depot"}
     assert str(suspect.parameters["pattern"]).startswith("capitals")
     assert "its keys are written otherwise" in found[MISSING.name].says
+
+
+def test_the_key_of_a_join_that_misses_is_told_with_the_join_and_not_once_more_by_what_it_was_before(
+    scene: Scene,
+) -> None:
+    changes = inject_null_join("depot", col("row.depot").then("lower"), ["jam", "ice"])
+    with strike(scene, Injection("drill", changes), LATE) as struck:
+        bad = meant(struck)
+        found = [s.says for kind in VALUE_KINDS for s in kind.suspect(bad).suspects if "depot" in s.part]
+
+    assert not found
 
 
 def test_the_undo_of_a_null_join_gives_back_key_and_columns(scene: Scene) -> None:

@@ -87,8 +87,7 @@ def differs(name: str, kind: str) -> str:
 
 
 def _served_otherwise(scene: Scene) -> Served:
-    # how the key of a join that misses is written is told with the join
-    lost = {*lost_inputs(scene), *(c for e in emptied(scene) if e.how == KEYS for c in e.by)}
+    lost = {*lost_inputs(scene), *_missed_by(scene)}
     inputs = {n: k for n, k in scene.plan.inputs.items() if n not in lost}
     tests = [f"count(*) filter (where {differs(n, k)})" for n, k in inputs.items()]
     n, *counts = counted(
@@ -113,6 +112,11 @@ def _served_otherwise(scene: Scene) -> Served:
                 cohort = cohort_of(scene, differs(column, inputs[column]), can) if can else cohort
                 forms.append(((column,), found, cohort))
     return Served(n, broken, tuple(forms))
+
+
+def _missed_by(scene: Scene) -> frozenset[str]:
+    """The keys of joins that miss: how they are written is told with the join."""
+    return frozenset(c for e in emptied(scene) if e.how == KEYS for c in e.by)
 
 
 def _can_show(column: str, form: Form) -> str:
@@ -290,7 +294,7 @@ def _ruling(name: str, scene: Scene) -> Ruling:
     found = served_otherwise(scene)
     moved = moved_values(scene)
     suspects = [_suspect(scene, *each) for each in found.forms if each[1].kind == name]
-    told = {*found.differing, *(lost_inputs(scene) if name == MISSING_VALUES else ())}
+    told = {*found.differing, *_missed_by(scene), *(lost_inputs(scene) if name == MISSING_VALUES else ())}
     suspects += [_moved_suspect(scene, m) for m in moved.moves if m.form.kind == name and not told & _reads(m)]
     if name == MISSING_VALUES:
         suspects = _without_feeds(scene, suspects)
