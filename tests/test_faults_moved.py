@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from underhood.build.trainset import open_training, settle_predicate, settle_value
 from underhood.faults.forms import decimals_lost, number_form, over_decimals, text_form
 from underhood.faults.kinds import Injection, Scene, Suspect
-from underhood.faults.moved import drifted
+from underhood.faults.moved import drifted, looked
 from underhood.faults.moved_few import past_of
 from underhood.faults.moved_forms import number_moves
 from underhood.faults.moved_shown import is_steady, piled
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
-from underhood.faults.sides import open_sides
+from underhood.faults.sides import open_sides, side_by_side
 from underhood.faults.values import VALUE_KINDS
 from underhood.plan.changes import SOURCE, Change
 from underhood.plan.exprs import Expr, col, least, typed, wrap
-from underhood.plan.operations import NUMBER
+from underhood.plan.operations import NUMBER, TEXT
 from underhood.plan.render import quoted, to_python, to_sql
 from underhood.repair import workbench as uh
 from underhood.repair.cases import mean
@@ -175,6 +175,21 @@ def test_inputs_without_one_number_and_a_training_of_other_questions_are_laid_si
 def forms_of(before: np.ndarray, after: np.ndarray) -> list[tuple[str, dict[str, object]]]:
     past = past_of(before, 0.01)
     return [(f.form.kind, dict(f.form.parameters)) for f in number_moves("x", before, after, past)]
+
+
+@pytest.mark.parametrize("carriers", ["AB", "ABC"])
+def test_a_cap_that_can_show_only_in_one_cohort_holds_for_all_unless_others_go_beyond_it(carriers: str) -> None:
+    random, n = np.random.default_rng(5), 9_000
+    carrier = random.choice(list("ABCDE"), n)
+    far = np.where(np.isin(carrier, list("ABC")), random.uniform(100, 900, n), random.uniform(1000, 2000, n))
+    capped = (np.arange(n) >= 7_000) & np.isin(carrier, [*carriers, "D", "E"])
+    joined = {"carrier": carrier.astype(object), "far": np.round(np.where(capped, np.maximum(far, 450.0), far))}
+    bad = np.isin(np.arange(3_000), np.flatnonzero((joined["far"] == 450) & capped)[-5:] - 6_000)
+    sides = side_by_side(np.arange(n) * 60.0, 6_000, bad, {"carrier": TEXT, "far": NUMBER}, joined, {"far"})
+    (moved,) = looked(sides).moves
+
+    assert (moved.form.kind, moved.form.parameters["at"]) == ("clipped", 450)
+    assert (moved.whom.where is None) == (carriers == "ABC")
 
 
 def test_two_draws_of_one_crowd_have_no_form() -> None:

@@ -105,7 +105,7 @@ def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
             continue
         if found.form.kind == "category merge" and _lapsed(sides, s, found):
             continue
-        wide = _wider(sides, s, found) if again and s.column.kind == TEXT else None
+        wide = _wider(sides, s, found) if again else None
         if wide is not None and (wider := list(moves_of(sides, wide, again=False))):
             yield wider[0]
             return
@@ -146,24 +146,40 @@ def begins_of(sides: Sides, s: Stretch, found: Found) -> int:
 
 
 def _wider(sides: Sides, s: Stretch, found: Found) -> Stretch | None:
-    """All rows of the stretch, if the cohort is only where the levels were that are gone; null if they stay elsewhere.
+    """All rows of the stretch, if the cohort is only where it can show; null if others stay as they were.
 
-    What levels become can show only where they are: a column that goes with them carries any change of them.
+    What levels become can show only where they are, and a cap only where values lay beyond it: a column that goes
+    with them carries any change of them.
     """
-    olds = found.form.parameters.get("levels")
-    if s.whom.where is None or not isinstance(olds, Mapping):
+    was = _touched(s, found)
+    if s.whom.where is None or was is None:
         return None
-    levels = [n for n, level in enumerate(s.column.levels) if level in olds]
-    was = np.isin(s.column.values, levels)
     others = ~s.whom.mask
     before, now = others[: s.start].nonzero()[0][-MANY:], others[s.start : s.stop].nonzero()[0] + s.start
     expected = was[before].mean() * len(now) if len(before) and len(now) else 0.0
     left = was[s.before].mean(), was[s.inside].mean()
-    stays = left[1] / max(left[0], 1e-9)  # of the levels inside the cohort, what is still there
+    stays = left[1] / max(left[0], 1e-9)  # of what it touches inside the cohort, what is still there
     if expected >= FEW_LEFT and was[now].sum() > (0.5 + 0.5 * stays) * expected:
         return None
     everyone = Whom(np.ones(len(sides.at), bool), None, "")
     return next(stretch_of(sides, s.column, s.found, everyone, s.start, s.stop), None)
+
+
+def _touched(s: Stretch, found: Found) -> Array | None:
+    """Which values a form does not leave as they were: flags over all rows; null if it could be any of them."""
+    olds, values = found.form.parameters.get("levels"), s.column.values
+    if isinstance(olds, Mapping) and s.column.kind == TEXT:
+        return np.isin(values, [n for n, level in enumerate(s.column.levels) if level in olds])
+    if found.form.kind == "clipped":
+        return _beyond(s, float(found.form.parameters["at"]))
+    return None
+
+
+def _beyond(s: Stretch, at: float) -> Array:
+    """Which of all rows lie on the side of a cap that is cut off: the one on which hardly any row of the stretch is."""
+    values, now = s.column.values, s.column.values[s.inside]
+    made: Array = values > at if (now > at).mean() < (now < at).mean() else values < at
+    return made
 
 
 def _forms(column: Column, before: Array, after: Array, whole: Array, past: Array) -> Iterator[Found]:
@@ -209,12 +225,10 @@ def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
 
 def _kept_to(s: Stretch, rows: Array, at: float, share: float) -> float:
     """`share` if the past ever kept to a cap for half as long as this stretch does, as much piled up at it; else 0."""
-    now, held = s.column.values[s.inside], s.column.values[rows]
-    is_top = (now > at).mean() < (now < at).mean()
-    n = min(len(now) // 2, len(held) // 2)
+    held, n = s.column.values[rows], min(len(s.inside) // 2, len(rows) // 2)
     if n < 1:
         return share
-    flags = ((held > at) if is_top else (held < at), held == at)
+    flags = (_beyond(s, at)[rows], held == at)
     beyond, piled = (np.concatenate([[0], np.cumsum(f)]) for f in flags)
     is_kept = beyond[n:] - beyond[:-n] <= KEPT * beyond[-1] * n / len(held)
     return share if (is_kept & (piled[n:] - piled[:-n] > 0.5 * share * n)).any() else 0.0
