@@ -17,6 +17,7 @@ from underhood.faults.moved import drifted, looked
 from underhood.faults.moved_few import past_of
 from underhood.faults.moved_forms import number_moves
 from underhood.faults.moved_shown import is_steady, piled
+from underhood.faults.moved_forms import missing_move, number_moves
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
 from underhood.faults.sides import open_sides, side_by_side
@@ -190,6 +191,27 @@ def test_a_cap_that_can_show_only_in_one_cohort_holds_for_all_unless_others_go_b
 
     assert (moved.form.kind, moved.form.parameters["at"]) == ("clipped", 450)
     assert (moved.whom.where is None) == (carriers == "ABC")
+
+
+def test_what_is_missing_by_the_hour_is_more_only_if_more_hours_are() -> None:
+    hours = np.arange(6_000) // 40
+    before = np.isin(hours, np.arange(0, 150, 11))
+    by_row = np.random.default_rng(3).random(400) < 0.24
+
+    assert missing_move("x", before, np.isin(hours[:400], [1, 5])) is None
+    assert missing_move("x", before, by_row) is not None
+
+
+def test_the_next_larger_value_of_an_hours_figure_is_no_value_that_stands_in_for_others() -> None:
+    random, n = np.random.default_rng(2), 9_000
+    warm = np.clip(np.round(random.normal(60, 4, 150)), 50, 68)[np.arange(n) // 60]
+    hot = np.isin(np.arange(n) // 60, [139, 141])
+    bad = np.isin(np.arange(3_000), np.flatnonzero(hot)[::25] - 6_000)
+    for value, found in ((69.0, []), (999.0, ["sentinel fill"])):
+        joined = {"warm": np.where(hot, value, warm)}
+        sides = side_by_side(np.arange(n) * 60.0, 6_000, bad, {"warm": NUMBER}, joined, {"warm"})
+
+        assert [m.form.kind for m in looked(sides).moves] == found
 
 
 def test_two_draws_of_one_crowd_have_no_form() -> None:

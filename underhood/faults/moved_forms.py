@@ -34,6 +34,7 @@ FULL = 0.98  # share of one value: nothing else is left
 FITS = 0.8  # share of the distance, above noise, that a form must explain
 CLEAR = 0.03  # share of rows that would have to move; what moved less is not named
 STEEP, STEEP_MOVED = 5.0, 0.5  # a factor beyond all drift, and how far it moves most rows
+PIECES, RUNS = 20, 3.0  # of either sample, whose shares tell how unsure the share of all is; so many standard errors
 CURVED = 0.15  # share of rows that would have to move before a curve is told
 SEASON = 0.25  # of the distance a steep factor may leave to the season
 OUTSIDE = 0.3  # share of rows outside all of the past that no season makes
@@ -78,15 +79,24 @@ def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator
 
 
 def missing_move(name: str, before: Array, after: Array) -> Found | None:
-    """Values are missing that were there; null if not more than usual. Takes flags."""
+    """Values are missing that were there; null if not more than usual. Takes flags, in order of time."""
     was, now = float(before.mean()), float(after.mean())
     grown = now - was
-    unsure = math.sqrt(max(was * (1 - was), 1 / len(before)) * (1 / len(before) + 1 / len(after)))
-    if grown < CLEAR / 3 or after.sum() < ENOUGH or grown < 6 * unsure or (now < 2 * was and grown < 0.1):
+    alone = math.sqrt(max(was * (1 - was), 1 / len(before)) * (1 / len(before) + 1 / len(after)))
+    in_runs = math.hypot(_unsure(before), _unsure(after))
+    if grown < CLEAR / 3 or after.sum() < ENOUGH or grown < max(6 * alone, RUNS * in_runs):
+        return None
+    if now < 2 * was and grown < 0.1:
         return None
     row = col(f"row.{name}")
     says = f"{name} is missing in {now:.1%} of the rows, before in {was:.1%}"
     return Found(Form("missing values", says, None, {"share": round(grown, 3)}), is_missing, row.is_null())
+
+
+def _unsure(flags: Array) -> float:
+    """The standard error of a share whose rows come in runs, by the means of pieces of time (Conway 1963)."""
+    means = [float(piece.mean()) for piece in np.array_split(flags, PIECES) if len(piece)]
+    return float(np.std(means)) / math.sqrt(max(1, len(means) - 1))
 
 
 def is_missing(values: Array) -> Array:

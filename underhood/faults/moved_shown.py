@@ -16,7 +16,7 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form
-from underhood.faults.moved_few import UNNAMED, Found, past_of
+from underhood.faults.moved_few import BEYOND, UNNAMED, Found, is_code, past_of
 from underhood.faults.moved_forms import STEEP, distance_of, number_moves
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
@@ -193,13 +193,17 @@ def _forms(column: Column, before: Array, after: Array, whole: Array, past: Arra
 
 
 def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
-    """The largest share of rows that showed the same in a stretch of the past as long as this one, or a tenth of it."""
-    rows = np.flatnonzero(s.whom.mask[: s.start])
+    """The largest share of rows that showed the same in a stretch of the past as long as this one, or a tenth of it.
+
+    Of a cohort that has hardly a past of its own, that of everyone tells what is usual.
+    """
+    rows, n = np.flatnonzero(s.whom.mask[: s.start]), max(20, len(s.inside) // EDGE)
+    if len(rows) < 2 * n and found.form.kind != "clipped":
+        rows = np.arange(s.start)
     some = found.shows(shown_values(s.column, rows))
     if found.form.kind == "frozen column" and s.column.kind != TEXT and share >= PURE:
         values = s.column.values[rows]
         some = np.concatenate([[False], values[1:] == values[:-1]])
-    n = max(20, len(s.inside) // EDGE)
     if found.form.kind == "clipped" and s.column.kind != TEXT:
         return _kept_to(s, rows, float(found.form.parameters["at"]), share)
     if found.form.kind == "missing values":
@@ -214,8 +218,10 @@ def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
         if not is_steady(found.shows(s.column.values[s.inside])):
             return share  # it came, and passed
         held = s.column.values[rows]
-        if not np.nanmin(held) <= float(found.form.parameters["value"]) <= np.nanmax(held):
-            return 0.0  # it never was
+        low, high, value = np.nanmin(held), np.nanmax(held), float(found.form.parameters["value"])
+        margin = 0.0 if is_code(value, held) else BEYOND * (high - low)
+        if not low - margin <= value <= high + margin:
+            return 0.0  # it never was, nor the like of it
         # the thinner, the longer must be looked for as much: chance piles up more in fewer rows
         n = max(n, min(len(s.inside) // 2, len(held) // 2)) if share < THIN else n
         return piled(held, n)
