@@ -15,9 +15,8 @@ from underhood.faults.forms import decimals_lost, number_form, over_decimals, te
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.faults.moved import drifted, looked
 from underhood.faults.moved_few import past_of
-from underhood.faults.moved_forms import number_moves
-from underhood.faults.moved_shown import is_steady, piled
 from underhood.faults.moved_forms import missing_move, number_moves
+from underhood.faults.moved_shown import is_steady, piled
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
 from underhood.faults.sides import open_sides, side_by_side
@@ -212,6 +211,23 @@ def test_the_next_larger_value_of_an_hours_figure_is_no_value_that_stands_in_for
         sides = side_by_side(np.arange(n) * 60.0, 6_000, bad, {"warm": NUMBER}, joined, {"warm"})
 
         assert [m.form.kind for m in looked(sides).moves] == found
+
+
+@pytest.mark.parametrize("level", ["B", 14.0])
+def test_a_level_that_the_past_lacks_and_decisions_have_from_the_first_on_is_none_that_broke(level: object) -> None:
+    random, n = np.random.default_rng(7), 12_000
+    own = {"carrier": random.choice(list("ABCD"), n).astype(object), "hour": random.integers(5, 23, n) + 0.0}
+    name = "carrier" if level == "B" else "hour"
+    told = []
+    for since in (6_000, 9_000):
+        lacks = (own[name] == level) & (np.arange(n) < since)
+        joined = {c: v[~lacks] for c, v in own.items()}
+        at, kept = np.flatnonzero(~lacks) * 60.0, int((~lacks[:6_000]).sum())
+        bad = np.isin(np.arange(len(at) - kept), np.flatnonzero(joined[name][kept:] == level)[-50::10])
+        sides = side_by_side(at, kept, bad, {"carrier": TEXT, "hour": NUMBER}, joined, set(own))
+        told.append([m.columns for m in looked(sides).moves])
+
+    assert told == [[], [(name,)]]
 
 
 def test_two_draws_of_one_crowd_have_no_form() -> None:

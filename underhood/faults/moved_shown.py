@@ -23,12 +23,14 @@ from underhood.faults.moved_times import time_moves
 from underhood.faults.moved_whom import EDGE, FEW, MANY, MEANT, PURE, Stretch, Whom, shown_values, stretch_of, whose
 from underhood.faults.sides import Column, Sides
 from underhood.plan.exprs import Expr, col
-from underhood.plan.operations import TEXT, TIME
+from underhood.plan.operations import NUMBER, TEXT, TIME
 
 AT_ONCE = 0.5  # of a shift, what must be there between the rows next to a break
 SUDDEN_BEYOND = 0.7  # as sudden as this is enough for values that never were
 SUDDEN = ("shift", "unit change")  # what a season makes slowly
 PARTIAL = ("missing values", "frozen column", "sentinel fill", "new level", "clipped", UNNAMED)  # what may come and go
+LIKE_ANY = ("frozen column", "sentinel fill", "new level")  # what a level that the past was without looks like
+FIRST, ABSENT = 0.1, 0.02  # of the decisions, in which what the past lacks shows at last; of its share: as good as none
 THIN = 0.1  # share of one value below which it is looked for in stretches of half the length
 QUARTERS, STEADY, STEADY_ROWS = 4, 0.25, 24  # of a stretch; of its share, what each must show; rows that can tell
 ROUNDS = 3  # of finding where it begins with what the last one knew
@@ -121,9 +123,30 @@ def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
                 return
         if found.form.kind != UNNAMED:
             begins = begins_of(sides, s, found) if share < 0.5 else s.start
+            if share < PURE and _ever_since(sides, s, found, begins):
+                continue
             shows[:begins] = False
             yield moved_of(sides, replace(s, start=begins), (s.column.name,), found, shows)
             return
+
+
+def _ever_since(sides: Sides, s: Stretch, found: Found, begins: int) -> bool:
+    """Whether some rows have had a value like any other since the first decisions, and none before them.
+
+    Then nothing has broken among the decisions: those who have it were left out of the past, which is a gap.
+    """
+    past, early = (np.flatnonzero(s.whom.mask[:begins] & (sides.decided[:begins] == side)) for side in (False, True))
+    if found.form.kind not in LIKE_ANY or not len(past):
+        return False
+    if s.column.kind == NUMBER:
+        held, value = s.column.values[past], float(found.form.parameters["value"])
+        if np.isnan(held).all() or is_code(value, held) or not np.nanmin(held) <= value <= np.nanmax(held):
+            return False
+    had, began, has = (
+        found.shows(shown_values(s.column, rows)).mean() if len(rows) else 0.0 for rows in (past, early, s.inside)
+    )
+    is_early = len(early) <= FIRST * (len(early) + len(s.inside)) or began >= 0.5 * has
+    return bool(is_early and had <= ABSENT * has)
 
 
 def begins_of(sides: Sides, s: Stretch, found: Found) -> int:

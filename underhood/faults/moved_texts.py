@@ -65,7 +65,7 @@ def _renamed(
     mass = float(q[list(new)].sum())
     if mass < 0.003:
         return None
-    olds = [n for n in range(len(levels)) if p[n] > 0]
+    olds = [n for n in range(len(levels)) if p[n] > 0 and n not in new]
     by_bare: dict[str, int] = {}
     for n in sorted(olds, key=lambda n: p[n]):
         by_bare[bare(levels[n])] = n

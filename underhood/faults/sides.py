@@ -34,6 +34,7 @@ CERTAIN = 6.0  # standard errors: one in a billion, for some ten thousand looks
 SHARPER = 2.0  # times the sharpest break of history, in share of variance explained
 LATE = 0.6  # share of the decisions in question that lie behind a break
 MANY = 8  # breaks of one column
+NEW = 0.1  # of a cohort's share of all rows, that it must have of those before the decisions
 BACKWARDS = 0.001  # share of steps that fall in what only tells the time
 THIN = 400  # past rows; with fewer no bins are cut on the past alone
 _CUTS = (0.0005, 0.005, 0.02, *(k / 16 for k in range(1, 16)), 0.98, 0.995, 0.9995)
@@ -341,6 +342,9 @@ def _crowd_breaks(sides: Sides, column: Column, crowd: _Crowd, spans: Sequence[i
     summed = np.concatenate([np.zeros((crowd.n, 1, column.n)), np.cumsum(table, axis=1)], axis=1)
     bad, ends = crowd.bad, [int(b[int((1 - LATE) * len(b))]) if len(b) else -1 for b in crowd.bad]
     n_blocks, first, n_bad = sides.n_blocks, sides.first, int(sides.bad.sum())
+    held = summed[:, first].sum(axis=1), table.sum(axis=(1, 2))
+    # who never asked before has no history that a break could be sharper than
+    is_new = (held[0] < NEW * held[0].sum() * held[1] / max(1.0, held[1].sum())) & (held[0].sum() > 0)
     for span in spans:
         at = np.arange(1, n_blocks)
         before = summed[:, at] - summed[:, np.maximum(at - span, 0)]
@@ -348,7 +352,7 @@ def _crowd_breaks(sides: Sides, column: Column, crowd: _Crowd, spans: Sequence[i
         chi, effect, each = apart(before, after)
         past = (at >= span + sides.begin) & (at + span <= first)
         for g in range(crowd.n):
-            if len(bad[g]) < LATE * n_bad:
+            if len(bad[g]) < LATE * n_bad or is_new[g]:
                 continue
             late = (at >= max(first, 1)) & (at <= ends[g])
             if not late.any():
