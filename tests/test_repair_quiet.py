@@ -11,6 +11,7 @@ import pytest
 from underhood.faults import KINDS
 from underhood.faults.kinds import BESIDE, RECORD, Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.values import VALUE_KINDS, inject_value
+from underhood.faults.vectors import DEFAULT, inject_default
 from underhood.plan.exprs import col
 from underhood.repair.bench import survey
 from underhood.repair.catches import quiet_scene
@@ -129,6 +130,19 @@ def test_looking_at_quiet_times_leaves_the_views_as_they_were(scene: Scene) -> N
 
     assert [view_sql(scene.engine, name) for name in ("decisions", "asks")] == was
     assert scene.engine.rows("select count(*) from decisions where bad") == [(5,)]
+
+
+def test_what_lists_scores_that_are_not_the_models_still_lists_them_after_a_look_at_quiet_times(scene: Scene) -> None:
+    with strike(scene, Injection("drill", inject_default(0.5)), Reach(SINCE)) as made:
+        _, named, told = complained(made, SINCE)
+        mean(made.engine, named, made.bundle.name)
+        made = replace(made, n_bad=len(named), told=told, kept={})
+        (suspect,) = DEFAULT.suspect(made).suspects
+        was = made.engine.rows(suspect.evidence)
+        quiet_times(made, DEFAULT, suspect, is_fact=True)
+
+        assert len(was) > 5
+        assert made.engine.rows(suspect.evidence) == was
 
 
 def test_without_an_onset_there_is_no_quiet_time_before_it(scene: Scene) -> None:

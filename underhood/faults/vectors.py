@@ -94,10 +94,14 @@ def _replayed(scene: Scene) -> Replayed:
     score = frame["score"].astype(float)
     again = score_frame(scene.bundle.model, features) if len(score) else score
     differs = (np.abs(again - score) > SAME) & (frame["repeat"] == 0)
-    scene.engine.adopt(AGAIN, {"id": frame["id"][differs].astype(str), "again": again[differs]})
-    return Replayed(
-        frame["id"], frame["bad"] > 0, score, again, frame["action"], frame["patched"] > 0, differs, features
-    )
+    r = Replayed(frame["id"], frame["bad"] > 0, score, again, frame["action"], frame["patched"] > 0, differs, features)
+    lay_again(scene, r)
+    return r
+
+
+def lay_again(scene: Scene, r: Replayed) -> None:
+    """Lays out the decisions that got another score, for queries to list."""
+    scene.engine.adopt(AGAIN, {"id": r.id[r.differs].astype(str), "again": r.again[r.differs]})
 
 
 def _misscored(scene: Scene) -> Misscored | None:

@@ -16,6 +16,7 @@ from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import BESIDE, CLOSELY, RECORD, Kind, Scene, Suspect
 from underhood.faults.moved import moved_values
 from underhood.faults.values import served_otherwise
+from underhood.faults.vectors import lay_again
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.decided import view_sql
 
@@ -105,6 +106,9 @@ def _before(scene: Scene, since: str) -> Iterator[list[datetime]]:
         for name, sql in was.items():
             engine.run(sql)
             engine.run(f"drop table if exists quiet_{name}")
+        # the evidence of a score lists what was scored again, and looks of quiet times score again too
+        if (scored := scene.kept.get("replayed")) is not None:
+            lay_again(scene, scored)
 
 
 def _complain(scene: Scene, cut: datetime) -> int:
