@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
-from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, behind, inject_delay, inject_feedback
+from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, _rises, _which, behind, inject_delay, inject_feedback
 from underhood.faults.drift import (
     CONCEPT,
     COVARIATE,
@@ -192,6 +192,51 @@ def test_outcomes_that_fall_away_in_a_small_cohort_are_seen_to_fall_there() -> N
 
     assert (behind(own, missing) == (own & (n >= 3525))).all()
     assert (behind(n >= 0, missing) == (n >= 0)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "kind", "told"),
+    [
+        (inject_delay(False), "label delay", {"known_only": True}),
+        (inject_feedback("quiet"), "feedback loop", {"action": "quiet"}),
+    ],
+)
+def test_a_handful_of_outcomes_that_never_came_where_all_came_before_is_told_and_listed(
+    changes: tuple[Change, ...], kind: str, told: dict[str, object], scene: Scene
+) -> None:
+    few = tuple(replace(c, where=c.where & (col("key").hashed(100) < 3)) for c in changes if c.where is not None)
+    with struck(scene, *few) as made:
+        (suspect,) = found(made, (LABEL_DELAY, FEEDBACK))
+        missing = made.engine.rows(
+            "select d.id from decisions d join sound s on d.id = s.id where d.label is null and s.label is not null"
+        )
+
+        assert (suspect.kind, told.items() <= suspect.parameters.items()) == (kind, True)
+        assert sorted(r[:1] for r in made.engine.rows(suspect.evidence)) == sorted(missing)
+
+
+def test_outcomes_that_always_were_missing_for_some_are_no_news() -> None:
+    now_and_then, lately = np.zeros(2000, bool), np.zeros(2000, bool)
+    now_and_then[::100] = True
+    lately[1200::100] = True
+
+    assert (_rises(now_and_then)[1], _rises(lately)[0]) == (0.0, 1200)
+    assert _rises(lately)[1] > 3
+
+
+def test_which_outcomes_are_missing_is_told_by_what_they_could_be() -> None:
+    score = np.tile([0.02, 0.3, 0.6, 0.98], 500)
+    action = np.where(score > 0.5, "call", "wait")
+    every, sure_yes, called = np.arange(2000) % 87 == 0, np.zeros(2000, bool), np.zeros(2000, bool)
+    sure_yes[[3, 7, 11, 15, 19, 2, 6, 23, 27, 1]] = True
+    called[[2, 3, 6, 7, 10, 11, 14, 15]] = True
+
+    assert [_which(score, action, gone) for gone in (every, sure_yes, called)] == [
+        (None, ""),
+        (False, ""),
+        (None, "call"),
+    ]
 
 
 def test_whom_a_delay_touches_are_those_whose_outcome_is_missing(scene: Scene) -> None:

@@ -6,6 +6,7 @@ sees it: neither accuracy nor drift can be measured where nothing is known.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from underhood.faults.extent import Extent, extent_of, holds
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.plan.changes import COLLECT, OUTCOME, Change
 from underhood.plan.exprs import Expr, col, columns_of, lit
+from underhood.plan.render import sql_value
 
 LEAST = 30  # outcomes that are missing
 FELL = 0.2  # of the outcomes: by so much what is known must have fallen, or differ by action
@@ -23,6 +25,13 @@ ONE_ACTION = 0.9  # of the missing outcomes that are of the one action
 RARE = 0.15  # of what the scores lead to expect of one answer: less, and only the other is known
 SHARE = 0.5  # of the decisions in question whose outcome must be one of those missing
 RIPE = 0.99  # of known outcomes that had come by the time after which one is overdue
+FEW = 5  # outcomes that are missing, where next to none was before and those in question are among them
+NEWS, TELLS = 3.0, 3.0  # log-likelihood ratios: of a rate that rose, of which ones are missing against any of them
+SURE_OF = 0.001  # no score is surer than this of what happens
+WITH_DUE = (
+    "decisions d left join (select key, max(__label_known) as due from asks group by key) a on d.key = a.key, "
+    "(select max(greatest(asked_at, known_at)) as now from decisions)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Coverage:
     """Overdue outcomes: by action the share known; `extent` of the missing ones; `action` if one alone is blind.
 
     `before` and `after` are shares known; `known_only` is the one answer that still comes, if it is one; `delay_s` is
-    the time after asking by which nearly all outcomes had come.
+    the time after asking by which nearly all outcomes had come. `is_few`: a handful is missing, where next to none was.
     """
 
     n: int
@@ -43,11 +52,12 @@ class Coverage:
     known_only: bool | None
     delay_s: float
     extent: Extent
+    is_few: bool = False
 
     @property
     def is_selective(self) -> bool:
         """Whether what is known says little of what is not: of one answer, or not of one action."""
-        return self.known_only is not None or bool(self.action)
+        return not self.is_few and (self.known_only is not None or bool(self.action))
 
 
 def coverage(scene: Scene) -> Coverage | None:
@@ -61,17 +71,24 @@ def _coverage(scene: Scene) -> Coverage | None:
         "select count(*), count(label), quantile_cont(epoch(known_at - asked_at), "
         f"{RIPE}) filter (where label is not null) from decisions where status = 'ok'"
     )[0]
-    if n - known < LEAST or not known:
+    if n - known < FEW or not known:
         return None
-    late = f"d.asked_at <= now - to_seconds({float(ripe or 0)})"
     rows = scene.engine.frame(
         "select d.id, d.score, d.action, d.bad, d.label, row_number() over (order by d.id) - 1 as place, "
-        f"coalesce(a.due <= now, {late}) as due from decisions d "
-        "left join (select key, max(__label_known) as due from asks group by key) a on d.key = a.key, "
-        "(select max(greatest(asked_at, known_at)) as now from decisions) where d.status = 'ok' "
-        "order by d.asked_at, d.id"
+        f"{_due(float(ripe or 0))} as due from {WITH_DUE} where d.status = 'ok' order by d.asked_at, d.id"
     )
     due = rows["due"] > 0
+    many = _many(scene, rows, due, float(ripe or 0))
+    return many if many is not None and _is_about(many) else _few(scene, rows, due, float(ripe or 0)) or many
+
+
+def _due(ripe: float) -> str:
+    """SQL over WITH_DUE: whether an outcome should have come by the last moment of the record; `ripe` in seconds."""
+    return f"coalesce(a.due <= now, d.asked_at <= now - to_seconds({ripe}))"
+
+
+def _many(scene: Scene, rows: Mapping[str, Array], due: Array, ripe: float) -> Coverage | None:
+    """What is missing since outcomes fell away; null if too few are for a rate, a cohort or an action of theirs."""
     missing, label = due & np.isnan(rows["label"]), rows["label"]
     if missing.sum() < LEAST:
         return None
@@ -97,9 +114,66 @@ def _coverage(scene: Scene) -> Coverage | None:
     # a cohort that had no time before did not fall
     before = float((~missing)[early].mean()) if early.any() else after if extent.cohort is not None else 1.0
     share = float(missing[bad].mean()) if bad.any() else float(not (rows["bad"] > 0).any())
-    return Coverage(
-        int(due.sum()), int(gone.sum()), share, before, after, shares, blind, only, float(ripe or 0), extent
-    )
+    return Coverage(int(due.sum()), int(gone.sum()), share, before, after, shares, blind, only, ripe, extent)
+
+
+def _few(scene: Scene, rows: Mapping[str, Array], due: Array, ripe: float) -> Coverage | None:
+    """A handful of outcomes that are overdue, most of those in question among them, where next to none was before."""
+    missing, bad = due & np.isnan(rows["label"]), (rows["bad"] > 0) & due
+    if missing.sum() < FEW or not bad.any() or missing[bad].mean() < SHARE:
+        return None
+    began, news = _rises(missing[due])
+    later = due & (np.cumsum(due) > began)
+    gone = missing & later
+    if news < NEWS or gone.sum() < FEW or gone[bad].mean() < SHARE:
+        return None
+    action = rows["action"].astype(str)
+    only, blind = _which(rows["score"][later], action[later], gone[later])
+    before, after = (float((~missing)[s].mean()) for s in (due & ~later, later))
+    by_action = {str(a): float((~missing)[later & (action == a)].mean()) for a in np.unique(action[later])}
+    extent = extent_of(scene, rows["id"], gone, due)
+    share = float(gone[bad].mean())
+    return Coverage(int(due.sum()), int(gone.sum()), share, before, after, by_action, blind, only, ripe, extent, True)
+
+
+def _rises(missing: Array) -> tuple[int, float]:
+    """How many decisions come before outcomes begin to be missing, and the log-likelihood ratio of that; 0 if never.
+
+    Of the moments at which one is missing the likeliest, if the rate before is next to nothing of that behind.
+    """
+    n, at = len(missing), np.flatnonzero(missing)
+    at = at[at > 0]
+    if not len(at):
+        return 0, 0.0
+    total = np.concatenate([[0], np.cumsum(missing)]).astype(float)
+    before, behind = total[at], total[-1] - total[at]
+    worth = _log_likelihood(before, at) + _log_likelihood(behind, n - at) - _log_likelihood(total[-1:], np.array([n]))
+    is_new = before / at < RARE * behind / (n - at)
+    best = int(np.argmax(np.where(is_new, worth, -np.inf)))
+    return int(at[best]), float(worth[best]) if is_new[best] else 0.0
+
+
+def _log_likelihood(k: Array, n: Array) -> Array:
+    """Of `k` in `n` at the rate that they are."""
+    rate = np.clip(k / n, 1e-12, 1 - 1e-12)
+    made: Array = k * np.log(rate) + (n - k) * np.log1p(-rate)
+    return made
+
+
+def _which(score: Array, action: Array, gone: Array) -> tuple[bool | None, str]:
+    """Which outcomes do not come: the one answer that still does, or the one action; neither if any may be missing.
+
+    What is missing is drawn from those that it could be: all alike, by what their scores say
+    of one answer, or all of one action. The likeliest tells, if it is far likelier than all alike.
+    """
+    yes = np.clip(score, SURE_OF, 1 - SURE_OF)
+    drawn: dict[tuple[bool | None, str], Array] = {(False, ""): yes, (True, ""): 1 - yes}
+    drawn |= {(None, str(a)): (action == a).astype(float) for a in np.unique(action[gone])}
+    alike = -gone.sum() * np.log(len(gone))
+    with np.errstate(divide="ignore"):
+        worth = {k: float(np.log(w[gone] / w.sum()).sum() - alike) for k, w in drawn.items()}
+    best = max(worth, key=lambda k: worth[k])
+    return best if worth[best] > TELLS else (None, "")
 
 
 def behind(own: Array, missing: Array) -> Array:
@@ -142,7 +216,7 @@ def _is_about(found: Coverage | None) -> bool:
     return (
         found is not None
         and found.bad >= SHARE
-        and (bool(found.action) or found.extent.is_whole or found.before - found.after >= FELL / 2)
+        and (found.is_few or bool(found.action) or found.extent.is_whole or found.before - found.after >= FELL / 2)
     )
 
 
@@ -151,7 +225,12 @@ def _columns(where: Expr | None) -> list[str]:
     return sorted(c.partition(".")[2] for c in read if "." in c)
 
 
-def _evidence() -> str:
+def _evidence(found: Coverage) -> str:
+    if found.is_few:
+        return (
+            f"select d.id, d.asked_at, d.action, d.score from {WITH_DUE} where d.status = 'ok' and d.label is null "
+            f"and {_due(found.delay_s)} and d.asked_at >= TIMESTAMP {sql_value(found.extent.since)} order by d.asked_at"
+        )
     return (
         "select day, action, count(*) as decisions, count(label) as known, avg(label::INT) as happened "
         "from decisions group by day, action order by day, action"
@@ -192,7 +271,9 @@ def suspect_delay(scene: Scene) -> Ruling:
     if found.action:
         return Ruling(kind, (), f"outcomes are missing, but of one action only: '{found.action}'")
     e, hours = found.extent, found.delay_s / 3600
-    only = "" if found.known_only is None else f", and what is known says '{'yes' if found.known_only else 'no'}'"
+    yes, no = ("yes", "no") if found.known_only else ("no", "yes")
+    only = f", and by their scores they are those with '{no}'" if found.is_few else f", and what is known says '{yes}'"
+    only = "" if found.known_only is None else only
     says = (
         f"{found.missing:,} outcomes{e.says} are not known, though nearly all came within {hours:,.0f} h before{only}: "
         "how these decisions went cannot be seen, and a model that learns now learns from the others"
@@ -203,7 +284,7 @@ def suspect_delay(scene: Scene) -> Ruling:
     # whom it touches: those whose outcome is missing
     blind = col("label").is_null()
     where = blind if e.where is None else e.where & blind
-    return Ruling(kind, (Suspect(kind, "outcomes", says, _evidence(), (), where, e.since, parameters),))
+    return Ruling(kind, (Suspect(kind, "outcomes", says, _evidence(found), (), where, e.since, parameters),))
 
 
 def _says_known(scene: Scene, found: Coverage | None) -> str:
@@ -259,10 +340,15 @@ def suspect_feedback(scene: Scene) -> Ruling:
         f"{min(s for a, s in found.by_action.items() if a != found.action):.0%} or more: the system learns only from "
         "what it did otherwise; take another action for one in a hundred of them, to see"
     )
+    if found.is_few:
+        says = (
+            f"{found.missing:,} outcomes{e.says} are overdue, all of them of '{found.action}', and next to none was "
+            "before: of what the system did so, nobody looks at some"
+        )
     parameters = {"columns": _columns(e.cohort), "action": found.action}
     where = col("action") == lit(found.action)
     where = where if e.where is None else e.where & where
-    return Ruling(kind, (Suspect(kind, "outcomes", says, _evidence(), (), where, e.since, parameters),))
+    return Ruling(kind, (Suspect(kind, "outcomes", says, _evidence(found), (), where, e.since, parameters),))
 
 
 LABEL_DELAY = Kind(
