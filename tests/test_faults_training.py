@@ -194,6 +194,40 @@ def test_a_cohort_that_history_has_and_training_lacks_is_a_gap_and_no_sampling(s
         assert is_restored(scene, clone, suspect)
 
 
+FEW = col("key").hashed(100) < 8
+
+
+def test_a_few_rows_of_a_cohort_that_training_lacks_are_a_gap_by_what_they_all_share(scene: Scene) -> None:
+    with struck(scene, GAP.name, Change(TAUGHT, "rows", 0, OAK & FEW)) as clone:
+        suspect = only(clone, GAP)
+
+        # what they taught was not theirs alone
+        assert (suspect.where, suspect.parameters["rows"]) == (None, "row.depot = 'OAK'")
+        assert is_restored(scene, clone, suspect)
+
+
+def test_a_few_rows_that_training_lacks_by_their_label_are_no_gap(scene: Scene) -> None:
+    for some in (FEW, OAK & FEW):
+        with struck(scene, SAMPLING.name, *inject_sampling(0.2, ~col("label") & some)) as clone:
+            assert GAP.suspect(clone).suspects == ()
+
+
+def test_an_outcome_of_a_few_rows_taken_for_another_when_taught_is_a_definition_and_no_flip(scene: Scene) -> None:
+    returned = col("facts.returned")
+    with struck(scene, DEFINITION.name, *inject_taught_definition(returned & FEW, True)) as clone:
+        suspect = only(clone, DEFINITION)
+
+        assert (suspect.parameters["outcome"], suspect.where) == ("facts.returned", None)
+        assert taught_flips(clone)[0] == ()
+
+
+def test_a_few_labels_turned_round_at_random_have_nothing_in_common(scene: Scene) -> None:
+    with struck(scene, "label flip", *inject_taught_flip(FEW)) as clone:
+        (suspect,), _ = taught_flips(clone)
+
+        assert suspect.parameters["rows"] == ""
+
+
 def test_a_cohort_that_history_lacks_as_well_is_found_by_its_share_of_decisions(scene: Scene) -> None:
     with struck(scene, GAP.name, *inject_gap(OAK), cohort=OAK) as clone:
         clone = complained(clone, "\"row.depot\" = 'OAK'")

@@ -31,6 +31,8 @@ SHARE, LEAST = 0.0003, 10  # of the training rows, and how many at least: less t
 PURE = 0.9  # of a cohort that shows a fault, and of a fault that a cohort accounts for
 PARTLY = 0.3  # of a cohort that shows a fault at least, where not all of it need to
 LEVELS = 200  # of a column that can name a cohort
+ALIKE = 3.0  # standard errors within which rows that training lacks have the labels of the others
+CHANCE = 1e-4  # that all of a few rows have a level in common, over all levels that they could
 MOST = 30_000  # rows looked at closely; every n-th of more
 DENIED = 20  # labels that contradict their facts
 KNOWN = 500  # later decisions with a known outcome, to be a witness
@@ -66,6 +68,11 @@ class Whom:
     where: Expr | None
     share: float
     says: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nearly all rows of the predicate show it; else what they teach is not theirs alone."""
+        return self.share >= PURE
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,31 @@ def _covering(scene: Scene, telling: Mapping[str, str], n: int, of: int, since: 
     return (best[2], best[3]) if best is not None and best[3] > 1.1 * n / of else None
 
 
+def part_of_whom(scene: Scene, rows: str, flag: str, facts: bool = False, columns: Sequence[str] = ()) -> Whom:
+    """The predicate of which a few rows are a part: all that show something are in it, and that is no chance.
+
+    Of `rows`, some are flagged, as in `whom`. One level of one column, or the span from a moment on: the narrowest.
+    """
+    engine = scene.engine
+    engine.run(f'create or replace temp table "rows looked at" as select *, {flag} as __flag from ({rows})')
+    figures = "count(*) filter (where __flag), count(*), min(asked_at) filter (where __flag)"
+    n, of, since = engine.rows(f'select {figures} from "rows looked at"')[0]
+    telling, found = _telling(scene, facts, columns), list[tuple[int, Expr]]()
+    for column, kind in telling.items():
+        levels = engine.rows(
+            f'select {quoted(column)}, count(*) from "rows looked at" where {quoted(column)} is not null '
+            f"group by 1 having count(*) filter (where __flag) = {n}"
+        )
+        for value, size in levels:
+            where = (col(column) if value else ~col(column)) if kind == FLAG else col(column) == value
+            found.append((size, where))
+    late = counted(engine, f"select count(*) from \"rows looked at\" where asked_at >= TIMESTAMP '{since}'")[0]
+    size, best = min([*found, (late, col("asked_at") >= since)], key=lambda f: f[0])
+    if n * np.log(size / of) > np.log(CHANCE / (len(telling) + n)):
+        return Whom(None, n / of, f", {n / of:.1%} of them")
+    return Whom(best, n / size, f" where {shown(best)} ({n / size:.1%} of them)")
+
+
 def _telling(scene: Scene, facts: bool, columns: Sequence[str]) -> Mapping[str, str]:
     """The columns whose levels may name a cohort, by kernel type."""
     own = {f"row.{n}": k for n, k in scene.plan.inputs.items() if k in (TEXT, FLAG, NUMBER)}
@@ -209,7 +241,22 @@ def _lost_cohort(scene: Scene) -> Whom | None:
     if not seen.is_much(seen.missing):
         return None
     who = whom(scene, f"select * from {HISTORY}", LACKS)
+    if who.where is None:
+        who = part_of_whom(scene, f"select * from {HISTORY}", LACKS, columns=("label",))
+        if who.where is not None and not _either_label(scene, who.where):
+            return None
     return who if who.where is not None and "label" not in columns_of(who.where) else None
+
+
+def _either_label(scene: Scene, where: Expr) -> bool:
+    """Whether the rows of a predicate that training lacks have either label as often as chance draws it there."""
+    n, yes, lost, lost_yes = counted(
+        scene.engine,
+        f"select count(*), count(*) filter (where label), count(*) filter (where {LACKS}), "
+        f"count(*) filter (where label and {LACKS}) from {HISTORY} where {sql_of(scene, where)}",
+    )
+    share = yes / max(1, n)
+    return bool(abs(lost_yes - lost * share) <= ALIKE * np.sqrt(max(1e-9, lost * share * (1 - share))))
 
 
 # --- the second witness ---

@@ -120,11 +120,11 @@ def _lost(scene: Scene) -> Suspect | None:
         GAP.name,
         "training set",
         f"history had {seen.missing:,} questions{who.says} with a known outcome, and none of them is in training: "
-        "the model never saw the like",
+        f"the model {'never saw the like' if who.is_whole else 'saw fewer of the like'}",
         f"select count(*) as questions, count(*) filter (where key in (select key from training)) as in_training "
         f"from asks where {in_asks(scene, who.where)}",
         redrawn(),
-        reach_of(scene, who.where),
+        reach_of(scene, who.where) if who.is_whole else None,
         parameters={"training_rows": seen.missing, "rows": told(who.where)},
     )
 

@@ -21,6 +21,7 @@ from underhood.faults.taught import (
     auc_error,
     later_witness,
     level_expr,
+    part_of_whom,
     reach_of,
     sql_of,
     taught_otherwise,
@@ -84,7 +85,10 @@ def _relabelled(scene: Scene) -> Relabelled | None:
     )
     could = "h.label" if no >= ONE_WAY * n else "not h.label" if no <= (1 - ONE_WAY) * n else "true"
     rows = f"select h.*, t.label <> h.label as __other from {HISTORY} h join ({once}) t on t.key = h.key where {could}"
-    return Relabelled(int(n), int(no), whom(scene, rows, "__other", facts=True))
+    who = whom(scene, rows, "__other", facts=True)
+    if who.where is None and not who.is_whole:
+        who = part_of_whom(scene, rows, "__other", facts=True)
+    return Relabelled(int(n), int(no), who)
 
 
 def contradicted(scene: Scene, kind: str, says: str, **parameters: object) -> Suspect:
@@ -98,7 +102,7 @@ def contradicted(scene: Scene, kind: str, says: str, **parameters: object) -> Su
         "select t.label as taught, a.label as history, count(*) as training_rows from training t "
         "join asks a on t.key = a.key group by all",
         redrawn(),
-        reach_of(scene, found.who.where),
+        reach_of(scene, found.who.where) if found.who.is_whole else None,
         parameters={"training_rows": found.n, "rows": told(found.who.where), **parameters},
     )
 
