@@ -215,6 +215,15 @@ def test_a_rule_that_gives_one_action_whatever_the_score_is_told_with_its_predic
     assert "it is a rule" in found[WRONG_THRESHOLD.name].says
 
 
+def test_one_rule_for_some_is_a_simpler_change_than_two_cuts_that_moved_apart(scene: Scene) -> None:
+    between = (col("score") > 0.05) & (col("score") < 0.95)
+
+    every = ruled(scene, *inject_route("text", between))
+    assert only(every, WRONG_THRESHOLD).parameters["text"] == pytest.approx(0.05, abs=0.001)
+    some = ruled(scene, *inject_route("text", between & (col("key").hashed(100) < 12)))
+    assert only(some, MISROUTING).parameters["action"] == "text"
+
+
 @pytest.mark.slow
 def test_a_rule_over_a_number_is_told_by_where_the_number_begins(scene: Scene) -> None:
     suspect = only(ruled(scene, *inject_route("text", col("row.km") >= 12)), MISROUTING)
