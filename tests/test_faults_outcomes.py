@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
-from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, _rises, _which, behind, inject_delay, inject_feedback
+from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, _which, behind, inject_delay, inject_feedback
 from underhood.faults.drift import (
     CONCEPT,
     COVARIATE,
@@ -24,6 +24,7 @@ from underhood.faults.drift import (
     inject_prior,
 )
 from underhood.faults.envelope import ENVELOPE, inject_envelope
+from underhood.faults.extent import rises
 from underhood.faults.flips import FLIP, inject_flip, undo_flip
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
 from underhood.faults.labels import DEFINITION
@@ -221,8 +222,8 @@ def test_outcomes_that_always_were_missing_for_some_are_no_news() -> None:
     now_and_then[::100] = True
     lately[1200::100] = True
 
-    assert (_rises(now_and_then)[1], _rises(lately)[0]) == (0.0, 1200)
-    assert _rises(lately)[1] > 3
+    assert (rises(now_and_then)[1], rises(lately)[0]) == (0.0, 1200)
+    assert rises(lately)[1] > 3
 
 
 def test_which_outcomes_are_missing_is_told_by_what_they_could_be() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.faults.extent import Extent, extent_of, holds
+from underhood.faults.extent import Extent, extent_of, holds, rises
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.plan.changes import COLLECT, OUTCOME, Change
 from underhood.plan.exprs import Expr, col, columns_of, lit
@@ -122,7 +122,7 @@ def _few(scene: Scene, rows: Mapping[str, Array], due: Array, ripe: float) -> Co
     missing, bad = due & np.isnan(rows["label"]), (rows["bad"] > 0) & due
     if missing.sum() < FEW or not bad.any() or missing[bad].mean() < SHARE:
         return None
-    began, news = _rises(missing[due])
+    began, news = rises(missing[due])
     later = due & (np.cumsum(due) > began)
     gone = missing & later
     if news < NEWS or gone.sum() < FEW or gone[bad].mean() < SHARE:
@@ -134,30 +134,6 @@ def _few(scene: Scene, rows: Mapping[str, Array], due: Array, ripe: float) -> Co
     extent = extent_of(scene, rows["id"], gone, due)
     share = float(gone[bad].mean())
     return Coverage(int(due.sum()), int(gone.sum()), share, before, after, by_action, blind, only, ripe, extent, True)
-
-
-def _rises(missing: Array) -> tuple[int, float]:
-    """How many decisions come before outcomes begin to be missing, and the log-likelihood ratio of that; 0 if never.
-
-    Of the moments at which one is missing the likeliest, if the rate before is next to nothing of that behind.
-    """
-    n, at = len(missing), np.flatnonzero(missing)
-    at = at[at > 0]
-    if not len(at):
-        return 0, 0.0
-    total = np.concatenate([[0], np.cumsum(missing)]).astype(float)
-    before, behind = total[at], total[-1] - total[at]
-    worth = _log_likelihood(before, at) + _log_likelihood(behind, n - at) - _log_likelihood(total[-1:], np.array([n]))
-    is_new = before / at < RARE * behind / (n - at)
-    best = int(np.argmax(np.where(is_new, worth, -np.inf)))
-    return int(at[best]), float(worth[best]) if is_new[best] else 0.0
-
-
-def _log_likelihood(k: Array, n: Array) -> Array:
-    """Of `k` in `n` at the rate that they are."""
-    rate = np.clip(k / n, 1e-12, 1 - 1e-12)
-    made: Array = k * np.log(rate) + (n - k) * np.log1p(-rate)
-    return made
 
 
 def _which(score: Array, action: Array, gone: Array) -> tuple[bool | None, str]:

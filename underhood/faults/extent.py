@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import floor, log, log10
 from typing import Any
 
+import numpy as np
+
 from underhood.build.scorer import Array
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Scene
@@ -23,6 +25,7 @@ PURE, COVERS = 0.9, 0.97  # share of the rows of a predicate that show it; share
 LEVELS, MOST = 400, 5  # of a column that are looked at; that one predicate may name
 ENOUGH = 10  # rows that show it; fewer have no predicate in common but by chance
 BY_CHANCE = log(1e-4)
+NEXT_TO_NOTHING = 0.25  # of the rate at which rows show something, the rate before
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,31 @@ def holds(scene: Scene, where: Expr | None) -> Array:
     rows = scene.engine.frame(f"select coalesce({test}, false) as h from decisions where status = 'ok' order by id")
     found: Array = rows["h"] > 0
     return found
+
+
+def rises(shows: Array) -> tuple[int, float]:
+    """How many of some rows in order of time come before they begin to show something, and how surely (nats).
+
+    Of the rows that show it the likeliest first one, if the rate before is next to nothing of that behind: the
+    log-likelihood ratio of two rates against one; 0 if there is none.
+    """
+    n, at = len(shows), np.flatnonzero(shows)
+    at = at[at > 0]
+    if not len(at):
+        return 0, 0.0
+    total = np.concatenate([[0], np.cumsum(shows)]).astype(float)
+    before, behind = total[at], total[-1] - total[at]
+    worth = _log_likelihood(before, at) + _log_likelihood(behind, n - at) - _log_likelihood(total[-1:], np.array([n]))
+    is_new = before / at < NEXT_TO_NOTHING * behind / (n - at)
+    best = int(np.argmax(np.where(is_new, worth, -np.inf)))
+    return int(at[best]), float(worth[best]) if is_new[best] else 0.0
+
+
+def _log_likelihood(k: Array, n: Array) -> Array:
+    """Of `k` in `n` at the rate that they are."""
+    rate = np.clip(k / n, 1e-12, 1 - 1e-12)
+    made: Array = k * np.log(rate) + (n - k) * np.log1p(-rate)
+    return made
 
 
 def roundest(low: float, high: float, near_low: bool = False) -> float:
