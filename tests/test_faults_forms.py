@@ -80,6 +80,15 @@ def test_two_in_a_hundred_odd_rows_do_not_hide_a_form() -> None:
     assert form.parameters == {"factor": 100.0}
 
 
+def test_a_code_in_place_of_a_number_that_is_nearly_always_zero_is_a_code_and_no_shift() -> None:
+    again = np.array([0.0] * 44 + [1902.0, 1977.0])
+    rest = np.array([0.0] * 400 + [1902.0, 1977.0, 1848.0, 1485.0, 2415.0] * 4)
+    form = number_form("loss", np.full(46, 9999.0), again, rest)
+
+    assert form is not None
+    assert (form.kind, form.parameters) == ("sentinel fill", {"value": 9999.0})
+
+
 def test_four_rows_are_no_evidence() -> None:
     assert number_form("x", VALUES[:4] * 100, VALUES[:4], NO_REST) is None
 

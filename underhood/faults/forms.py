@@ -67,7 +67,9 @@ def _plain(value: float) -> float:
 def _one_value(column: str, served: Array, again: Array, rest: Array) -> Form | None:
     values, counts = np.unique(served, return_counts=True)
     value = float(values[counts.argmax()])
-    if counts.max() < HOLDS * len(served) or len(np.unique(again)) < ENOUGH:
+    # where two values have become one, no factor and no shift takes all rows to it
+    least = ENOUGH if counts.max() < len(served) else 2
+    if counts.max() < HOLDS * len(served) or len(np.unique(again)) < least:
         return None
     if len(rest) >= ENOUGH and (_is_cap(again, rest, value) or _is_cap(-again, -rest, -value)):
         return Form("clipped", f"{column} is cut off at {value:g}", None, {"at": value})
