@@ -13,18 +13,19 @@ from tests import world
 from underhood.build.trainset import settle_value
 from underhood.faults import KINDS
 from underhood.faults.feeds import inject_missing
-from underhood.faults.kinds import Suspect
+from underhood.faults.kinds import Ruling, Suspect
 from underhood.faults.labels import inject_definition
 from underhood.faults.served import inject_model, inject_skew, inject_threshold
 from underhood.faults.training import inject_gap
 from underhood.faults.values import inject_swap, inject_value
 from underhood.ground.errors import ComplaintError
-from underhood.plan.changes import Change
+from underhood.plan.changes import INPUT, RECOMPUTED, WITHOUT, Change
 from underhood.plan.exprs import Expr, col, shown
 from underhood.plan.exprs import when as uh_when
 from underhood.repair import workbench as uh
 from underhood.repair.cases import read_case
-from underhood.repair.causes import Cause, Diagnosis, _verdict, diagnosis_json
+from underhood.repair.catches import quiet_scene
+from underhood.repair.causes import Cause, Diagnosis, _verdict, _without_children, diagnosis_json
 from underhood.repair.complaint import Complaint, parse_email
 from underhood.repair.workbench import Workbench
 from underhood.run.decide import decider
@@ -259,6 +260,19 @@ def test_a_suspect_that_nothing_undoes_leaves_the_case_open_and_is_said() -> Non
 
     assert verdict == "open"
     assert says.startswith("only 2 training rows are alike.")
+
+
+def test_what_is_wrong_with_a_column_in_training_explains_no_other_fault_of_its_rows(right_bench: Workbench) -> None:
+    scene = quiet_scene(right_bench)
+    flip = Suspect("label flip", "label", "turned", "select 1", (), col("row.depot") == "OAK")
+    leak, served = (
+        Suspect("kind", "part", "it is so", "select 1", undo, None, "", {"columns": ["depot"]})
+        for undo in ((Change(WITHOUT, "depot", None),), (Change(INPUT, "depot", RECOMPUTED),))
+    )
+    ruling = Ruling("label flip", (flip,))
+
+    assert _without_children(scene, ruling, [leak]).suspects == (flip,)
+    assert _without_children(scene, ruling, [served]).suspects == ()
 
 
 @pytest.mark.slow

@@ -188,9 +188,10 @@ def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect], i
     """The ruling without suspects that only show because of one that was found before, closer to the source.
 
     A value that was served wrong makes features that no training row has, and so on:
-    such a suspect is told as the child that it is.
+    such a suspect is told as the child that it is. What is wrong with a column in training makes no value wrong.
     """
-    wrong = {str(c): s for s in before for c in s.parameters.get("columns", ())}
+    of_values = [s for s in before if not any(u.part in TRAINING_PARTS for u in s.undo)]
+    wrong = {str(c): s for s in of_values for c in s.parameters.get("columns", ())}
     served = set(served_otherwise(scene).differing) & set(wrong) if wrong else set()
     kept, children = [], []
     for suspect in ruling.suspects:
