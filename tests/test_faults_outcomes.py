@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from underhood.faults.calibration import WRONG_CALIBRATION, inject_calibration
-from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, _which, behind, inject_delay, inject_feedback
+from underhood.faults.censoring import FEEDBACK, LABEL_DELAY, Coverage, _which, behind, inject_delay, inject_feedback
 from underhood.faults.drift import (
     CONCEPT,
     COVARIATE,
@@ -24,7 +24,7 @@ from underhood.faults.drift import (
     inject_prior,
 )
 from underhood.faults.envelope import ENVELOPE, inject_envelope
-from underhood.faults.extent import rises
+from underhood.faults.extent import Extent, rises
 from underhood.faults.flips import FLIP, inject_flip, undo_flip
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
 from underhood.faults.labels import DEFINITION
@@ -215,6 +215,14 @@ def test_a_handful_of_outcomes_that_never_came_where_all_came_before_is_told_and
 
         assert (suspect.kind, told.items() <= suspect.parameters.items()) == (kind, True)
         assert sorted(r[:1] for r in made.engine.rows(suspect.evidence)) == sorted(missing)
+
+
+@pytest.mark.parametrize(("share", "is_selective"), [(0.02, False), (0.5, True)])
+def test_a_few_of_one_answer_that_are_missing_leave_the_rest_a_witness(share: float, is_selective: bool) -> None:
+    extent = Extent(None, None, "2024-03-24", 40, share, "")
+    found = Coverage(3000, 40, 1.0, 1.0, 0.98, {}, "", True, 0.0, extent, is_few=True)
+
+    assert found.is_selective == is_selective
 
 
 def test_outcomes_that_always_were_missing_for_some_are_no_news() -> None:

@@ -57,7 +57,8 @@ class Coverage:
     @property
     def is_selective(self) -> bool:
         """Whether what is known says little of what is not: of one answer, or not of one action."""
-        return not self.is_few and (self.known_only is not None or bool(self.action))
+        little = self.is_few and self.extent.share < FELL / 2
+        return not little and (self.known_only is not None or bool(self.action))
 
 
 def coverage(scene: Scene) -> Coverage | None:
