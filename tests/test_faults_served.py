@@ -22,7 +22,7 @@ from underhood.faults.rules import MISROUTING, inject_route
 from underhood.faults.served import MODEL, WRONG_THRESHOLD
 from underhood.faults.skews import FEATURE_SKEW, inject_feature
 from underhood.faults.values import _reads, differs
-from underhood.faults.vectors import DEFAULT, FEATURE_ORDER, inject_default, inject_order
+from underhood.faults.vectors import DEFAULT, FEATURE_ORDER, _is_map, inject_default, inject_order
 from underhood.plan.changes import INPUT, ROUTE, SCORE, THRESHOLD, UNTIL, Change
 from underhood.plan.exprs import Expr, col, columns_of, shown
 from underhood.repair import workbench as uh
@@ -151,6 +151,14 @@ def test_a_monotone_map_of_the_score_is_not_claimed_as_another_model(scene: Scen
 
     assert not [name for name, ruling in found.items() if ruling.suspects]
     assert "one monotone map of the right score gives them" in found[MODEL.name].says
+
+
+def test_a_flatter_map_of_scores_next_to_one_is_still_one_rising_curve() -> None:
+    odds = np.concatenate([np.linspace(-4, 4, 500), np.linspace(16, 18, 300)])
+    model, served = (1 / (1 + np.exp(-o)) for o in (odds, 0.5 * odds - 1))
+
+    assert _is_map(model, served)
+    assert not _is_map(model, np.random.default_rng(0).permutation(served))
 
 
 def test_scores_that_nothing_explains_are_still_not_the_models(scene: Scene) -> None:

@@ -168,12 +168,16 @@ def _constant(r: Replayed, some: Array) -> float | None:
 
 
 def _is_map(again: Array, served: Array) -> bool:
-    """Whether what was served is a monotone function of the right score: what came after the model has changed."""
+    """Whether what was served is a monotone function of the right score: what came after the model has changed.
+
+    Scores are equal by what is left to 0 or 1: a map of log-odds drives small ones that differ little far apart.
+    """
     order = np.lexsort((served, again))
     x, y = again[order], served[order]
-    rises = np.diff(x) > SAME
-    steps = np.diff(y)
-    if rises.sum() < MONOTONE - 1 or (np.abs(steps[~rises]) > 1e-6).mean() > 1 - HOLDS if (~rises).any() else False:
+    left = np.minimum(x, 1 - x)[:-1]
+    equal = (np.diff(x) <= SAME * left) & (left > SAME)
+    rises, steps = np.diff(x) > SAME, np.diff(y)
+    if rises.sum() < MONOTONE - 1 or (equal.any() and (np.abs(steps[equal]) > 1e-6).mean() > 1 - HOLDS):
         return False
     return bool((steps[rises] >= -SAME).mean() >= HOLDS or (steps[rises] <= SAME).mean() >= HOLDS)
 
