@@ -324,6 +324,32 @@ def test_of_two_levels_one_that_is_left_has_taken_the_other() -> None:
     assert (found.form.kind, found.form.parameters["levels"]) == ("category merge", {"mist": "clear"})
 
 
+def text_found(change: dict[str, list[str]], also: str = "") -> dict[str, dict[str, object]]:
+    """The forms of a crowd whose levels became others (several: by turns), while a new one grows beside them."""
+    levels = ["North", "South", "East", "West"]
+    named = list(dict.fromkeys([*levels, *(v for to in change.values() for v in to), *([also] if also else [])]))
+    old, new = (RANDOM.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1]) for _ in range(2))
+    now = [change.get(levels[n], [levels[n]])[k % len(change.get(levels[n], [""]))] for k, n in enumerate(new)]
+    now = [also if also and k % 20 == 0 else v for k, v in enumerate(now)]
+    after = np.array([named.index(v) for v in now], float)
+    found = text_moves("c", old.astype(float), after, named, np.bincount(old, minlength=len(named)).astype(float))
+    return {f.form.kind: dict(f.form.parameters) for f in found}
+
+
+def test_a_level_that_is_new_by_itself_stands_for_none_that_is_gone() -> None:
+    assert text_found({"West": ["K7"]}, "Isle")["category rename"] == {"levels": {"West": "K7"}}
+    assert text_found({"East": ["East 1", "East 2"]}, "Isle")["category split"] == {
+        "levels": {"East": ["East 1", "East 2"]}
+    }
+    assert text_found({"West": ["west"], "East": ["east"]}, "Isle")["category spelling"] == {
+        "levels": {"West": "west", "East": "east"}
+    }
+
+
+def test_a_level_that_comes_as_another_is_told_beside_one_that_is_new_by_itself() -> None:
+    assert text_found({"West": ["East"]}, "Isle")["category merge"] == {"levels": {"West": "East"}}
+
+
 # --- inject and undo ---
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.forms import Form, bare
-from underhood.faults.moved_few import ENOUGH, Found
+from underhood.faults.moved_few import ENOUGH, WEAK, Found
 from underhood.faults.moved_forms import FULL, missing_move
 from underhood.plan.exprs import col
 
@@ -17,6 +19,9 @@ FEW = 2  # levels that are gone: so few have become another one, of more the col
 TIMES, SURE = 2.0, 6.0  # as many as before of a level, by so many standard errors, that others have come as it
 STAYS = 0.5  # of a level: what is named otherwise is gone where it is, and what stays has only become rarer
 LIKELY = 4.0  # chi-squared by which a loss of all levels alike must beat the loss of one
+LEAST = 0.003  # share of the rows that new levels must have
+GONE, AS_MANY = 0.1, 4.0  # of a level, what may be left if it is gone; standard errors by which others are as many
+MOST_NEW = 6  # levels that are gone, and new ones of which any may stand for one of them
 
 
 def text_moves(name: str, before: Array, after: Array, levels: Sequence[str], seen: Array) -> Iterator[Found]:
@@ -40,12 +45,11 @@ def text_moves(name: str, before: Array, after: Array, levels: Sequence[str], se
     if now.max() >= FULL * now.sum() and p.max() < 0.8 and not is_few:
         kind = "sentinel fill" if top in new else "frozen column"
         yield _levels(name, kind, f"{name} is always {levels[top]!r}", [levels[top]], {}, {"value": levels[top]})
-    elif new:
-        found = _renamed(name, levels, p, q, new, lost)
-        if found is not None:
-            yield found
-    elif grown:
-        found = _merged(name, levels, p, q, lost, grown) or _partly(name, levels, p, q, unsure)
+    else:
+        yield from _renamed(name, levels, p, q, new, lost, unsure)
+        found = _merged(name, levels, p, q, lost, grown, unsure)
+        if found is None and grown and (found := _partly(name, levels, p, q, unsure)):
+            found = replace(found, explained=WEAK)
         if found is not None:
             yield found
 
@@ -60,25 +64,76 @@ def _levels(
 
 
 def _renamed(
-    name: str, levels: Sequence[str], p: Array, q: Array, new: Sequence[int], lost: Sequence[int]
-) -> Found | None:
-    mass = float(q[list(new)].sum())
-    if mass < 0.003:
-        return None
+    name: str, levels: Sequence[str], p: Array, q: Array, new: Sequence[int], lost: Sequence[int], unsure: Array
+) -> Iterator[Found]:
+    """What levels that never were stand for: old ones written or named otherwise, several for one, or none at all."""
     olds = [n for n in range(len(levels)) if p[n] > 0 and n not in new]
-    by_bare: dict[str, int] = {}
-    for n in sorted(olds, key=lambda n: p[n]):
-        by_bare[bare(levels[n])] = n
+    by_bare = {bare(levels[n]): n for n in sorted(olds, key=lambda n: p[n])}
     spelled = {n: by_bare[bare(levels[n])] for n in new if bare(levels[n]) in by_bare}
-    if q[list(spelled)].sum() >= 0.9 * mass:
-        return _mapped(name, "category spelling", levels, spelled)
+    if q[list(spelled)].sum() >= LEAST:
+        yield _mapped(name, "category spelling", levels, spelled)
+    new = [n for n in new if n not in spelled]
     lengths = {len(levels[n]) for n in new}
     cut = {n: [o for o in olds if levels[o].startswith(levels[n])] for n in new}
     if len(lengths) == 1 and len(new) > 1 and all(cut.values()):
         length = lengths.pop()
         back = {levels[n]: levels[max(c, key=lambda o: p[o])] for n, c in cut.items()}
         says = f"{name} is cut off after {length} characters"
-        return _levels(name, "precision loss", says, list(back), back, {"length": length})
+        yield _levels(name, "precision loss", says, list(back), back, {"length": length})
+        return
+    taken = _taken(levels, p, q, new, lost, unsure)
+    if taken:
+        yield _standing_for(name, levels, taken)
+    new = [n for n in new if not any(n in stand for stand in taken.values())]
+    lost = [o for o in lost if o not in taken]
+    found = _unnamed(name, levels, p, q, new, lost) if q[list(new)].sum() >= LEAST else None
+    if found is not None:
+        yield replace(found, explained=WEAK)
+
+
+def _taken(
+    levels: Sequence[str], p: Array, q: Array, new: Sequence[int], lost: Sequence[int], unsure: Array
+) -> dict[int, tuple[int, ...]]:
+    """Old levels that are gone, each with the new ones that came for it: as many as it had, by name if one holds it.
+
+    Empty if it is likelier (chi-squared over the old levels) that the new ones were taken from all old ones alike.
+    """
+    taken: dict[int, tuple[int, ...]] = {}
+    left = sorted(new, key=lambda n: -q[n])[:MOST_NEW]
+    for o in sorted((n for n in lost if q[n] <= GONE * p[n]), key=lambda n: -p[n])[:MOST_NEW]:
+        tried = []
+        for some in (s for size in range(1, len(left) + 1) for s in combinations(left, size)):
+            error = float(np.sqrt((unsure[[o, *some]] ** 2).sum()))
+            apart = abs(float((p - q)[o] - q[list(some)].sum())) / error
+            is_named = all(levels[o] in levels[n] or levels[n] in levels[o] for n in some)
+            if apart <= AS_MANY:
+                tried.append((not is_named, apart, some))
+        if tried:
+            taken[o] = min(tried)[2]
+            left = [n for n in left if n not in taken[o]]
+    olds = np.array([n for n in range(len(levels)) if p[n] > 0 and n not in new], dtype=int)
+    loss, alike = (p - q)[olds], p[olds] / max(1e-12, p[olds].sum())
+    mass, held = float(q[list(new)].sum()), np.array([q[list(taken.get(int(o), ()))].sum() for o in olds])
+    sides = (held + (mass - held.sum()) * alike, mass * alike)
+    by_name, by_all = (float((((loss - made) / unsure[olds]) ** 2).sum()) for made in sides)
+    return taken if by_name <= by_all else {}
+
+
+def _standing_for(name: str, levels: Sequence[str], taken: Mapping[int, tuple[int, ...]]) -> Found:
+    """A rename, or a split where several levels came for one."""
+    if all(len(some) == 1 for some in taken.values()):
+        return _mapped(name, "category rename", levels, {some[0]: o for o, some in taken.items()})
+    back = {levels[n]: levels[o] for o, some in taken.items() for n in some}
+    to = {levels[o]: sorted(levels[n] for n in some) for o, some in taken.items()}
+    shown = "; ".join(f"{o!r} has become {', '.join(map(repr, some))}" for o, some in list(to.items())[:2])
+    return _levels(name, "category split", f"{name} {shown}", list(back), back, {"levels": to})
+
+
+def _unnamed(
+    name: str, levels: Sequence[str], p: Array, q: Array, new: Sequence[int], lost: Sequence[int]
+) -> Found | None:
+    """What new levels are that came for no old one that is gone."""
+    mass = float(q[list(new)].sum())
     gone = [n for n in lost if q[n] < 0.9 * p[n]]
     missing = float((p - q)[list(gone)].sum()) if gone else 0.0
     if len(new) == 1 and len(gone) > 1 and missing >= 0.5 * mass:
@@ -90,10 +145,9 @@ def _renamed(
         says = f"{name} has new levels: {', '.join(map(repr, shown[:3]))} in {mass:.1%} of the rows"
         return _levels(name, "new level", says, shown, {}, {"levels": shown})
     if len(gone) == 1 and len(new) > 1:
-        back = {levels[n]: levels[gone[0]] for n in new}
-        says = f"{name} {levels[gone[0]]!r} has become {', '.join(map(repr, back))}"
-        return _levels(name, "category split", says, list(back), back, {"levels": {levels[gone[0]]: sorted(back)}})
-    return _mapped(name, "category rename", levels, _paired(levels, p, q, new, gone))
+        return _standing_for(name, levels, {gone[0]: tuple(new)})
+    pairs = _paired(levels, p, q, new, gone)
+    return _mapped(name, "category rename", levels, pairs) if pairs else None
 
 
 def _paired(levels: Sequence[str], p: Array, q: Array, new: Sequence[int], gone: Sequence[int]) -> dict[int, int]:
@@ -109,9 +163,7 @@ def _paired(levels: Sequence[str], p: Array, q: Array, new: Sequence[int], gone:
     return pairs
 
 
-def _mapped(name: str, kind: str, levels: Sequence[str], pairs: Mapping[int, int]) -> Found | None:
-    if not pairs:
-        return None
+def _mapped(name: str, kind: str, levels: Sequence[str], pairs: Mapping[int, int]) -> Found:
     back = {levels[n]: levels[o] for n, o in pairs.items()}
     shown = ", ".join(f"{o!r} → {n!r}" for n, o in list(back.items())[:3]) + (", …" if len(back) > 3 else "")
     says = f"{name} is {'written' if kind == 'category spelling' else 'named'} otherwise: {shown}"
@@ -119,15 +171,22 @@ def _mapped(name: str, kind: str, levels: Sequence[str], pairs: Mapping[int, int
 
 
 def _merged(
-    name: str, levels: Sequence[str], p: Array, q: Array, lost: Sequence[int], grown: Sequence[int]
+    name: str, levels: Sequence[str], p: Array, q: Array, lost: Sequence[int], grown: Sequence[int], unsure: Array
 ) -> Found | None:
-    gone = [n for n in lost if q[n] < 0.1 * p[n]]
-    into = grown[0]
-    mass = float((p - q)[gone].sum()) if gone else 0.0
-    if not gone or abs((q - p)[into] - mass) > 0.25 * mass + 0.01:
+    """Levels that are gone, all of them or one, come as another one, which has grown by as many."""
+    all_gone = tuple(n for n in lost if q[n] < GONE * p[n])
+    tried = []
+    for gone in dict.fromkeys([all_gone, *((n,) for n in all_gone)]) if all_gone else ():
+        mass = float((p - q)[list(gone)].sum())
+        for into in grown:
+            apart = abs(float((q - p)[into]) - mass)
+            if apart <= 0.25 * mass + 0.01:
+                tried.append((apart / float(np.sqrt((unsure[[into, *gone]] ** 2).sum())), gone, into))
+    if not tried:
         return None
-    likely = levels[gone[0]] if p[gone[0]] > p[into] else levels[into]
-    back = {levels[into]: likely} if likely != levels[into] else {}
+    _, gone, into = min(tried)
+    # which rows had been of a level that is gone nobody can tell: it is what any of them may have been
+    back = {levels[into]: levels[gone[0]]}
     says = f"{name} {', '.join(repr(levels[n]) for n in gone[:3])} comes as {levels[into]!r}"
     return _levels(
         name, "category merge", says, [levels[into]], back, {"levels": {levels[n]: levels[into] for n in gone}}
