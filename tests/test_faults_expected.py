@@ -158,3 +158,20 @@ def steps_told(factor: float) -> list[bool]:
 def test_a_monthly_figure_that_came_to_its_next_value_tells_of_nothing_and_in_another_unit_it_does() -> None:
     assert set(steps_told(1.0)) == {True}
     assert False in steps_told(100.0)
+
+
+def test_a_level_that_stops_coming_is_told_where_the_seasons_move_all_levels() -> None:
+    random = np.random.default_rng(7)
+    n = np.arange(N_PAST + N_NOW)
+    # each item has a season of its own, and one is new shortly before another is struck
+    weight = np.exp(0.4 * np.sin(2 * np.pi * (n[:, None] / 8760 + np.arange(12) / 12)))
+    weight[:, 11] = n > 9_900
+    drawn = (random.random(len(n))[:, None] > np.cumsum(weight / weight.sum(axis=1)[:, None], axis=1)).sum(axis=1)
+    item = np.array([f"item {k}" for k in range(12)], dtype=object)[drawn]
+    item[[ONSET + k for k in (200, 500, 900, 1300)]] = "item 3"  # those that people complain about
+    sides = rows({"shop": late(item, np.where(item == "item 3", "item 4", item))})
+    (moved,) = looked(sides, closely=False).moves
+
+    assert (moved.form.kind, moved.form.parameters["levels"]) == ("category merge", {"item 3": "item 4"})
+    assert abs((moved.since - rows_at(ONSET)).total_seconds()) <= 48 * HOUR_S
+    assert looked(rows({"shop": item}), closely=False).moves == ()

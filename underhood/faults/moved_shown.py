@@ -87,7 +87,8 @@ class Moved:
 def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
     """The first form that the decisions in question show; for whom exactly, where only some rows show it."""
     past = ~sides.decided | (np.arange(len(sides.at)) < s.start)
-    values, after = s.column.values, s.inside[len(s.inside) // EDGE : MANY]
+    values, is_known = s.column.values, s.found.row is not None
+    after = s.inside[: len(s.before)] if is_known else s.inside[len(s.inside) // EDGE : MANY]
     for found in _forms(s.column, values[s.before], values[after], values[past & s.whom.mask], past):
         shows = np.zeros(len(sides.at), bool)
         shows[s.inside] = found.shows(shown_values(s.column, s.inside))

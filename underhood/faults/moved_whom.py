@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ PURE = 0.9  # share of the rows that show something which a cohort must hold
 OWN = 1.5  # times as much as in a cohort must show in one level, so that it is that level's
 EARLY = 0.05  # of a stretch: by so much two beginnings differ
 STEPS, TIMES, OUTSIDE = 8, 3, 2.0  # steps that make a sample; times before, as long; times the past's width
+TOLD = 60  # rows of a level that would have come, had it not stopped
 EDGE = 10  # a tenth of the rows behind a break is left out: where it begins is not known to the row
 
 
@@ -83,6 +84,12 @@ def stretches_of(sides: Sides, column: Column, found: Break) -> Iterator[Stretch
     sharpest moment is looked at as well.
     """
     whom = whom_of(sides, found)
+    if found.row is not None:
+        # as near as tells what came for it: farther off the others have moved by themselves
+        near = max(FEW, int(TOLD / found.effect))
+        for s in stretch_of(sides, column, found, whom, found.row, len(sides.at)):
+            yield replace(s, before=s.before[-near:])
+        return
     span = _span(sides, column, whom.mask, found)
     if span is None:
         return

@@ -35,6 +35,7 @@ SHARPER = 2.0  # times the sharpest break of history, in share of variance expla
 LATE = 0.6  # share of the decisions in question that lie behind a break
 MANY = 8  # breaks of one column
 NEW = 0.1  # of a cohort's share of all rows, that it must have of those before the decisions
+AWAY = 2  # levels of a text that have stopped coming
 BACKWARDS = 0.001  # share of steps that fall in what only tells the time
 THIN = 400  # past rows; with fewer no bins are cut on the past alone
 _CUTS = (0.0005, 0.005, 0.02, *(k / 16 for k in range(1, 16)), 0.98, 0.995, 0.9995)
@@ -86,7 +87,7 @@ class Break:
     """A column's distribution breaks at the beginning of block `at` for one level of a group (`level` < 0: for all).
 
     `strength` is chi-squared above what chance gives, `effect` the share of variance explained,
-    `usual` the most that history shows of it.
+    `usual` the most that history shows of it. `row`: the first row behind it, where that is known.
     """
 
     column: str
@@ -97,6 +98,7 @@ class Break:
     strength: float
     effect: float
     usual: float
+    row: int | None = None
 
 
 def open_sides(scene: Scene) -> Sides | None:
@@ -301,7 +303,7 @@ def breaks(sides: Sides, spans: Sequence[int] = SPANS) -> tuple[Break, ...]:
                 kept.append(each)
             if len(kept) == MANY:
                 break
-        found += kept
+        found += [*kept, *_gone(sides, column)]
     return tuple(sorted(found, key=lambda b: -b.strength))
 
 
@@ -317,6 +319,35 @@ class _Crowd:
     rows: Array | None
     place: Array
     bad: tuple[Array, ...]
+
+
+def _gone(sides: Sides, column: Column) -> Iterator[Break]:
+    """Where a level of a text came for the last time, if it has never stayed away for half as long: the surest two.
+
+    Beside others that come and go with the seasons, one that stops shows in no sum of all levels.
+    """
+    if column.kind != TEXT:
+        return
+    n = len(sides.at)
+    last = np.full(column.n, -1)
+    last[column.codes] = np.arange(n)
+    came = np.bincount(column.codes, minlength=column.n)
+    after = n - 1 - last
+    share = came / np.maximum(1, last + 1)
+    sure = 2 * share * after  # likelihood ratio of staying away, as a chi-squared
+    decided, bad = int(np.argmax(sides.decided)), np.flatnonzero(sides.bad)
+    told = 0
+    for code in np.argsort(-sure, kind="stable"):
+        if sure[code] < CERTAIN**2 or told == AWAY:
+            return
+        if code >= LEVELS or last[code] < decided or (bad > last[code]).sum() < LATE * len(bad):
+            continue
+        away = np.diff(np.flatnonzero(column.codes == code)).max(initial=0)
+        if after[code] > SHARPER * away:
+            told += 1
+            row = int(last[code]) + 1
+            at = int(sides.block[row])
+            yield Break(column.name, "", 0, at, SPANS[-1], float(sure[code]), float(share[code]), 0.0, row)
 
 
 def _crowd(sides: Sides, group: Column | None) -> _Crowd:
