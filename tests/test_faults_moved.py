@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underhood.build.trainset import open_training, settle_predicate, settle_value
-from underhood.faults.forms import decimals_lost, number_form, over_decimals, text_form
+from underhood.faults.forms import decimals_lost, mark_again, number_form, over_decimals, text_form
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.faults.moved import drifted, looked
 from underhood.faults.moved_few import past_of
@@ -372,9 +372,27 @@ def test_what_a_lost_decimal_mark_does_is_taken_back_above_the_usual_range(cents
         assert back in (pytest.approx(lost / 10), pytest.approx(lost / 100))
 
 
+@pytest.mark.parametrize(("lost", "was"), [(1255, 12.55), (120, 120.0), (500000, 500000.0)])
+def test_where_all_lost_their_mark_a_last_zero_tells_what_was_whole(lost: int, was: float) -> None:
+    assert computed(mark_again("x", 100.0), lost) == pytest.approx(was)
+
+
 def computed(expr: Expr, value: float) -> float:
     settled, _ = typed(expr, {"row.x": "number"}, "test")
     return float(to_python({"v": settled})({"row.x": value})["v"])
+
+
+def test_every_row_shows_a_mark_that_all_have_lost() -> None:
+    found = next(number_moves("x", BEFORE, decimals_lost(LATER), past_of(BEFORE, 0.01)))
+
+    assert found.form.kind == "decimal comma"
+    assert found.shows(decimals_lost(LATER)).all()
+
+
+def test_the_decimals_of_large_sums_are_decimals_too() -> None:
+    sums = np.array([84850.85, 77183.55, 0.1 + 0.2, 1234.5 + 0.06])
+
+    assert decimals_lost(sums).tolist() == [8485085, 7718355, 3, 123456]
 
 
 def test_lost_decimal_marks_are_told_row_by_row_too() -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.plan.exprs import Expr, cases, col
+from underhood.plan.exprs import Expr, cases, col, when
 
 HOLDS = 0.97  # share of the differing rows for which a form must hold
 CLOSE = 1e-6
+UNWRITTEN = 1e-9  # of a number, what no decimal of it is
 ENOUGH = 5  # rows; fewer are no evidence of a form
 DAY_H = 24
 INSIDE, BY_CHANCE = 0.02, 0.01  # share of values on the other side of a cap; chance that is no evidence
@@ -150,7 +151,8 @@ def decimals_lost(values: Array, most: int = 6) -> Array:
     """
     made = np.asarray(values, dtype=float).copy()
     for _ in range(most):
-        broken = np.abs(made - np.round(made)) > CLOSE * np.maximum(1.0, np.abs(made))
+        # what sums of decimals lack is far less than the last decimal of any number that people write
+        broken = np.abs(made - np.round(made)) > UNWRITTEN * np.maximum(1.0, np.abs(made))
         made = np.where(broken, made * 10, made)
     whole: Array = np.round(made)
     return whole
@@ -161,6 +163,15 @@ def over_decimals(column: str, high: float, most: int = 4) -> Expr:
     row = col(f"row.{column}")
     steps = [(row.then("abs") > high * 10.0**n, row / 10.0 ** (n + 1)) for n in range(most - 1, -1, -1)]
     return cases(*steps, otherwise=row)
+
+
+def mark_again(column: str, factor: float) -> Expr:
+    """Back from numbers that all lost their decimal mark: the last decimal is never written as 0, so such were whole.
+
+    All others are taken to have had as many decimals as any, which most have: `factor` is ten to that power.
+    """
+    row = col(f"row.{column}")
+    return when(row % 10 == 0, row, row / factor)
 
 
 def _comma(column: str, served: Array, again: Array) -> Form | None:

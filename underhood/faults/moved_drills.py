@@ -261,7 +261,11 @@ def _comma(stage: Stage) -> Injection | None:
     if column is None:
         return None
     row = col(f"row.{column}")
-    parts = [((row * 10.0**n).then("round") / 10.0**n == row, (row * 10.0**n).then("round")) for n in range(3)]
+    # a sum of decimals is written with theirs, though it is not to the bit
+    parts = [
+        ((row * 10.0**n - (row * 10.0**n).then("round")).then("abs") <= 1e-6, (row * 10.0**n).then("round"))
+        for n in range(3)
+    ]
     fine = grain(stage.values(column)) or 0.1
     made = cases(*parts, otherwise=(row * 1000).then("round"))
     return stage.made("decimal comma", {column: made}, {"factor": float(10 ** int(np.ceil(-np.log10(fine))))})

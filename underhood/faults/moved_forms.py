@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.faults.forms import Form, decimals_lost, over_decimals
+from underhood.faults.forms import Form, decimals_lost, mark_again
 from underhood.faults.moved_few import (
     ENOUGH,
     Found,
@@ -228,10 +228,10 @@ def _comma(name: str, one: Array, other: Array, total: float) -> Found | None:
     explained = 1 - distance_of(made, other) / total
     if explained < (SEASON if total >= STEEP_MOVED else FITS) or len(np.unique(made[one != 0] / one[one != 0])) < 2:
         return None
-    high = float(np.quantile(one, 0.9995))
     says = f"{name} has lost its decimal mark: 12.5 has become 125"
-    form = Form("decimal comma", says, over_decimals(name, high), {"factor": decimals_of(one)})
-    return Found(form, lambda v: np.abs(v) > high, None, explained)
+    factor = decimals_of(one)
+    form = Form("decimal comma", says, mark_again(name, factor), {"factor": factor})
+    return Found(form, lambda v: ~np.isnan(v), None, explained)
 
 
 def _of_shift(name: str, shift: Shift, one: Array, other: Array) -> Found | None:
