@@ -175,3 +175,11 @@ def test_a_level_that_stops_coming_is_told_where_the_seasons_move_all_levels() -
     assert (moved.form.kind, moved.form.parameters["levels"]) == ("category merge", {"item 3": "item 4"})
     assert abs((moved.since - rows_at(ONSET)).total_seconds()) <= 48 * HOUR_S
     assert looked(rows({"shop": item}), closely=False).moves == ()
+
+
+def test_a_number_that_most_rows_lack_is_no_figure_of_the_time() -> None:
+    counts = np.random.default_rng(9).poisson(4, N_PAST + N_NOW).astype(float)
+    gone = np.where(np.arange(len(counts)) % 400 != 7, np.nan, counts)
+    (moved,) = looked(rows({"count": late(counts, gone)}), closely=False).moves
+
+    assert (moved.form.kind, moved.columns) == ("missing values", ("count",))

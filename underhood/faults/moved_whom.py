@@ -57,12 +57,13 @@ def is_next_step(sides: Sides, s: Stretch) -> bool:
 
     Many rows of a time have one value of it, those of another time another one (a month's mean of all
     customers, an hour's weather): however many rows show the new value, it was drawn only a few times, and says
-    nothing unless it lies far outside of all that was, or was never so frequent in as many rows before.
+    nothing unless it lies far outside of all that was, or was never so frequent in as many rows before. Where most
+    rows have no value, that is the news.
     """
     values = s.column.values[s.inside]
     values = values[~np.isnan(values)] if s.column.kind == NUMBER else values[:0]
     n, counts = len(values), np.sort(np.unique(values, return_counts=True)[1])[::-1]
-    if not n or np.searchsorted(np.cumsum(counts), 0.5 * n) + 1 >= STEPS:
+    if 2 * n < len(s.inside) or np.searchsorted(np.cumsum(counts), 0.5 * n) + 1 >= STEPS:
         return False
     was = s.column.values[~sides.decided & ~np.isnan(s.column.values) & s.whom.mask]
     usual = [_heaviest(was[at : at + n]) for at in range(0, len(was) - n + 1, n)]
