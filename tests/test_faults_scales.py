@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from underhood.faults.forms import Form
+from underhood.faults.moved_forms import _is_scaled
 from underhood.faults.moved_scales import another_scale
 
 RANDOM = np.random.default_rng(11)
@@ -31,6 +33,15 @@ def test_what_lies_beyond_but_by_no_line_is_not_told_as_one() -> None:
     crooked = np.where(PAST[:600] > 15, 500.0, 100.0)
 
     assert another_scale("temp", (PAST[-600:], PAST), crooked, PAST.min(), PAST.max()) is None
+
+
+def test_another_crowd_altogether_is_no_other_scale_of_this_one() -> None:
+    # two in five are of the usual amount, and no line makes many amounts of one
+    bills = np.where(RANDOM.random(4000) < 0.4, 40.0, RANDOM.uniform(0, 100, 4000))
+    line = Form("unit change", "", None, {"factor": 20.0, "offset": 2000.0})
+
+    assert _is_scaled(line, (bills[-600:], bills), bills[:600] * 20 + 2000)
+    assert not _is_scaled(line, (bills[-600:], bills), RANDOM.uniform(2000, 4000, 600))
 
 
 def test_too_few_rows_are_no_evidence() -> None:

@@ -7,7 +7,7 @@ distance it explains. What no form explains is drift.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -35,6 +35,7 @@ FITS = 0.8  # share of the distance, above noise, that a form must explain
 CLEAR = 0.03  # share of rows that would have to move; what moved less is not named
 STEEP, STEEP_MOVED = 5.0, 0.5  # a factor beyond all drift, and how far it moves most rows
 PIECES, RUNS = 20, 3.0  # of either sample, whose shares tell how unsure the share of all is; so many standard errors
+NEAR = 250  # rows on either side of a change that no season parts
 CURVED = 0.15  # share of rows that would have to move before a curve is told
 SEASON = 0.25  # of the distance a steep factor may leave to the season
 OUTSIDE = 0.3  # share of rows outside all of the past that no season makes
@@ -69,7 +70,8 @@ def number_moves(name: str, before: Array, after: Array, past: Past) -> Iterator
     beyond = _beyond(name, one, other, past)
     if beyond is not None:
         yield beyond
-    if not fits and (scale := another_scale(name, (one, past.values), other, past.low, past.high)):
+    scale = None if fits else another_scale(name, (one, past.values), other, past.low, past.high)
+    if scale is not None and _is_scaled(scale, (one, past.values), other):
         yield Found(scale, lambda v: ~np.isnan(v), is_new=True)
     odd = odd_move(name, one, other, past)
     if odd is not None:
@@ -105,6 +107,13 @@ def is_missing(values: Array) -> Array:
         return np.array([v is None for v in values.tolist()], dtype=bool)
     missing: Array = np.isnan(values)
     return missing
+
+
+def _is_scaled(scale: Form, befores: Sequence[Array], other: Array) -> bool:
+    """Whether a line leads from what was to what is, but for what a season leaves; two crowds have one between them."""
+    factor, offset = scale.parameters["factor"], scale.parameters["offset"]
+    pairs = [(befores[0][-NEAR:], other[:NEAR]), *((one, other) for one in befores)]
+    return min(distance_of(one * factor + offset, now) for one, now in pairs) <= SEASON
 
 
 def _frozen(name: str, one: Array, other: Array, past: Past) -> Found | None:
