@@ -183,3 +183,11 @@ def test_a_number_that_most_rows_lack_is_no_figure_of_the_time() -> None:
     (moved,) = looked(rows({"count": late(counts, gone)}), closely=False).moves
 
     assert (moved.form.kind, moved.columns) == ("missing values", ("count",))
+
+
+def test_a_count_that_stops_being_one_follows_another_curve() -> None:
+    counts = np.random.default_rng(10).poisson(3, N_PAST + N_NOW).astype(float)
+    counts[[ONSET + k for k in (200, 500, 900, 1300)]] = 2.0, 3.0, 4.0, 5.0
+    (moved,) = looked(rows({"count": late(counts, counts**2 / 45)}), closely=False).moves
+
+    assert (moved.form.kind, moved.form.parameters["way"]) == ("upstream change", "rises")

@@ -19,7 +19,7 @@ from underhood.faults.kinds import BESIDE, CLOSELY, Scene
 from underhood.faults.moved_alike import alike_moves
 from underhood.faults.moved_common import common_moves
 from underhood.faults.moved_few import Found, apart_of, odd_move, past_of
-from underhood.faults.moved_forms import CURVED, FITS, SEASON, distance_of, sudden_moves
+from underhood.faults.moved_forms import CURVED, FITS, OUTSIDE, SEASON, distance_of, sudden_moves
 from underhood.faults.moved_shown import NEXT, Moved, begins_of, is_at_once, moment_of, moved_of, moves_of, suddenly
 from underhood.faults.moved_whom import (
     EDGE,
@@ -120,7 +120,11 @@ def _curves(sides: Sides, stretches: Sequence[Stretch]) -> Iterator[Moved]:
         if s.column.kind != NUMBER:
             continue
         near = [side[~np.isnan(side)] for side in (s.column.values[s.before], s.column.values[s.inside])]
-        if min(map(len, near)) < 30 or distance_of(*near) < CURVED or suddenly(sides, s.column, s) < 1:
+        if min(map(len, near)) < 30 or distance_of(*near) < CURVED:
+            continue
+        # a season takes no value off the grid that all of the past was on
+        off = s.column.grain is not None and (s.column.codes[s.inside] == s.column.n - 2).mean() >= OUTSIDE
+        if not off and suddenly(sides, s.column, s) < 1:
             continue
         others = [c for c in sides.columns.values() if c.kind == NUMBER and c.name != s.column.name]
         if any(suddenly(sides, c, s) > ALONE for c in others):

@@ -321,7 +321,9 @@ def sudden_moves(name: str, one: Array, other: Array) -> Iterator[Found]:
             form = Form("shift", f"{name} {step:+g}", row - step, {"shift": step})
             yield Found(form, lambda v: ~np.isnan(v), None, 1 - distance_of(one + step, other) / total)
             return
-    if len(np.unique(one)) >= 30 and len(np.unique(other)) >= 15:
+    is_fine = len(np.unique(one)) >= 30 and len(np.unique(other)) >= 15
+    # a count that moves stays a count
+    if is_fine or np.isin(other, one, invert=True).mean() >= OUTSIDE:
         says = f"{name} follows another curve than before, and nothing else changed with it"
         yield Found(
             Form("upstream change", says, piecewise(name, one, other), {"way": "rises"}), lambda v: ~np.isnan(v)
