@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -273,6 +274,18 @@ def test_what_is_wrong_with_a_column_in_training_explains_no_other_fault_of_its_
 
     assert _without_children(scene, ruling, [leak]).suspects == (flip,)
     assert _without_children(scene, ruling, [served]).suspects == ()
+
+
+def test_what_only_the_world_did_is_no_cause_even_if_another_map_of_the_scores_would_do_better() -> None:
+    scene = SimpleNamespace(told=None)
+    trial = SimpleNamespace(repaired=5, turned=5, n_bad=5, still_told=0, collateral=0.0, money_low=1.0)
+    shift = Suspect("prior shift", "world", "it happens more often than it did", "select 1", ())
+
+    verdict, says = _verdict(scene, [Cause(shift, trial, 0.5, stage=5)], None, None)
+
+    assert verdict == "world changed"
+    assert says.startswith("it happens more often than it did. No part of the system contradicts itself")
+    assert "5 of 5 are decided better" in says
 
 
 @pytest.mark.slow

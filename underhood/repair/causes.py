@@ -30,7 +30,7 @@ from underhood.repair.thinned import thinned
 from underhood.repair.trace import Trace, trace_row
 
 CAUSE, NO_HARM, NOTHING, UNTOUCHED, OPEN = "cause", "no harm", "nothing broken", "untouched", "open"
-WORLD = "world changed"
+WORLD, MOVED = "world changed", "No part of the system contradicts itself: the world moved"
 REPAIRS, COLLATERAL = 0.5, 0.02
 # What a suspect is worth by the stage at which its kind looks, before the bench: the record's
 # contradictions are facts, what moved in the world is always a little true.
@@ -184,7 +184,7 @@ def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruli
     return Ruling(ruling.kind, tuple(kept), ruling.says if kept or not usual else "; ".join(usual)), tuple(rates)
 
 
-def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect], is_inferred: bool) -> Ruling:
+def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect], is_inferred: bool = False) -> Ruling:
     """The ruling without suspects that only show because of one that was found before, closer to the source.
 
     A value that was served wrong makes features that no training row has, and so on:
@@ -256,7 +256,8 @@ def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cau
     Only suspects whose undo reaches some of the complained-about decisions take part. A
     suspect that adds nothing to the others gets no share.
     """
-    able = [c for c in causes if c.trial is not None and c.covers > 0 and is_quick(c.suspect)][:TOGETHER]
+    able = [c for c in causes if c.trial is not None and c.covers > 0 and c.stage != OUTSIDE and is_quick(c.suspect)]
+    able = able[:TOGETHER]
     if len(able) < 2 or (able[0].trial and proven(scene, able[0].trial) >= 0.99):
         return causes, None
     trials: dict[frozenset[int], Trial] = {frozenset([n]): c.trial for n, c in enumerate(able) if c.trial is not None}
@@ -309,12 +310,14 @@ def _verdict(
         return CAUSE, _says_together(scene, [c for c in causes if c.share < 1], together)
     best = next((c for c in causes if c.trial and _repairs(scene, c)), None)
     if best and best.trial:
-        return CAUSE, f"{best.suspect.says}. {_says_undone(scene, best.trial)}{_beside(best, causes)}"
+        # what only the world did is no fault of the system, though another map of the scores would do better by it
+        verdict, world = (WORLD, f"{MOVED}. ") if best.stage == OUTSIDE else (CAUSE, "")
+        return verdict, f"{best.suspect.says}. {world}{_says_undone(scene, best.trial)}{_beside(best, causes)}"
     fact = next((c for c in causes if not c.trial and c.stage <= CERTAIN and c.covers >= REPAIRS), None)
     if fact:
         return CAUSE, f"{fact.suspect.says}. The record itself shows it; no swap on the bench is needed to see it"
     if causes and causes[0].stage == OUTSIDE:
-        return WORLD, f"{causes[0].suspect.says}. No part of the system contradicts itself: the world moved"
+        return WORLD, f"{causes[0].suspect.says}. {MOVED}"
     real = next((c for c in causes if c.trial), None)
     if real and real.trial:
         return _real_but(real.suspect, real.trial, harm)

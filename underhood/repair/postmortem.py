@@ -14,7 +14,7 @@ from underhood.build.bundle import load
 from underhood.faults.kinds import Scene
 from underhood.plan.render import quoted, sql_value
 from underhood.repair.cases import Case, read_case
-from underhood.repair.causes import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED
+from underhood.repair.causes import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED, WORLD
 from underhood.repair.earlier import Sign, earlier_signs
 from underhood.repair.fixes import blame_of
 from underhood.repair.layers import Opened
@@ -102,6 +102,7 @@ _VERDICTS = {
     CAUSE: "The cause was found and proven",
     NO_HARM: "Something is wrong, but it harmed nobody",
     NOTHING: "Nothing is broken",
+    WORLD: "Nothing is broken, but the world has changed",
     UNTOUCHED: "No decision was touched",
     OPEN: "The cause is not proven",
 }
