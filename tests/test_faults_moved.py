@@ -328,7 +328,8 @@ def text_found(change: dict[str, list[str]], also: str = "") -> dict[str, dict[s
     """The forms of a crowd whose levels became others (several: by turns), while a new one grows beside them."""
     levels = ["North", "South", "East", "West"]
     named = list(dict.fromkeys([*levels, *(v for to in change.values() for v in to), *([also] if also else [])]))
-    old, new = (RANDOM.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1]) for _ in range(2))
+    random = np.random.default_rng(3)
+    old, new = (random.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1]) for _ in range(2))
     now = [change.get(levels[n], [levels[n]])[k % len(change.get(levels[n], [""]))] for k, n in enumerate(new)]
     now = [also if also and k % 20 == 0 else v for k, v in enumerate(now)]
     after = np.array([named.index(v) for v in now], float)
@@ -344,6 +345,18 @@ def test_a_level_that_is_new_by_itself_stands_for_none_that_is_gone() -> None:
     assert text_found({"West": ["west"], "East": ["east"]}, "Isle")["category spelling"] == {
         "levels": {"West": "west", "East": "east"}
     }
+
+
+def test_of_several_new_levels_each_is_told_alone_and_takes_no_level_that_is_still_there() -> None:
+    levels = ["North", "South", "East", "West", "N41", "Isle"]
+    random = np.random.default_rng(4)
+    old = random.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1])
+    new = random.choice(6, 3000, p=[0.324, 0.243, 0.162, 0.081, 0.15, 0.04])
+    seen = np.bincount(old, minlength=6).astype(float)
+    found = list(text_moves("c", old.astype(float), new.astype(float), levels, seen))
+
+    assert "category rename" not in {f.form.kind for f in found}
+    assert found[0].form.parameters["levels"] == ["N41"]
 
 
 def test_a_level_that_comes_as_another_is_told_beside_one_that_is_new_by_itself() -> None:

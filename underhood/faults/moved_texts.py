@@ -86,9 +86,10 @@ def _renamed(
         yield _standing_for(name, levels, taken)
     new = [n for n in new if not any(n in stand for stand in taken.values())]
     lost = [o for o in lost if o not in taken]
-    found = _unnamed(name, levels, p, q, new, lost) if q[list(new)].sum() >= LEAST else None
-    if found is not None:
-        yield replace(found, explained=WEAK)
+    # one by one first: what is new by itself is told apart from what has come for the others
+    for some in [*([n] for n in new if len(new) > 1), new]:
+        if q[some].sum() >= LEAST and (found := _unnamed(name, levels, p, q, some, lost, unsure)) is not None:
+            yield replace(found, explained=WEAK)
 
 
 def _taken(
@@ -111,12 +112,10 @@ def _taken(
         if tried:
             taken[o] = min(tried)[2]
             left = [n for n in left if n not in taken[o]]
-    olds = np.array([n for n in range(len(levels)) if p[n] > 0 and n not in new], dtype=int)
-    loss, alike = (p - q)[olds], p[olds] / max(1e-12, p[olds].sum())
-    mass, held = float(q[list(new)].sum()), np.array([q[list(taken.get(int(o), ()))].sum() for o in olds])
-    sides = (held + (mass - held.sum()) * alike, mass * alike)
-    by_name, by_all = (float((((loss - made) / unsure[olds]) ** 2).sum()) for made in sides)
-    return taken if by_name <= by_all else {}
+    made = np.zeros(len(p))
+    for o, some in taken.items():
+        made[o] = q[list(some)].sum()
+    return taken if _is_likelier(made, p, q, new, unsure) else {}
 
 
 def _standing_for(name: str, levels: Sequence[str], taken: Mapping[int, tuple[int, ...]]) -> Found:
@@ -130,24 +129,39 @@ def _standing_for(name: str, levels: Sequence[str], taken: Mapping[int, tuple[in
 
 
 def _unnamed(
-    name: str, levels: Sequence[str], p: Array, q: Array, new: Sequence[int], lost: Sequence[int]
+    name: str, levels: Sequence[str], p: Array, q: Array, new: Sequence[int], lost: Sequence[int], unsure: Array
 ) -> Found | None:
-    """What new levels are that came for no old one that is gone."""
+    """What new levels are that came for no old one that is gone; null if they took some rows of none in particular."""
     mass = float(q[list(new)].sum())
-    gone = [n for n in lost if q[n] < 0.9 * p[n]]
+    gone = [n for n in lost if GONE * p[n] < q[n] < 0.9 * p[n]]  # one that is gone altogether would have as many
     missing = float((p - q)[list(gone)].sum()) if gone else 0.0
-    if len(new) == 1 and len(gone) > 1 and missing >= 0.5 * mass:
-        value = levels[new[0]]
-        says = f"{name} is {value!r} in {mass:.1%} of the rows, and never was before; all other levels are rarer"
-        return _levels(name, "sentinel fill", says, [value], {}, {"value": value, "levels": [value]})
-    if missing < 0.5 * mass or q[gone].sum() > STAYS * p[gone].sum():
-        shown = [levels[n] for n in new]
-        says = f"{name} has new levels: {', '.join(map(repr, shown[:3]))} in {mass:.1%} of the rows"
-        return _levels(name, "new level", says, shown, {}, {"levels": shown})
-    if len(gone) == 1 and len(new) > 1:
+    came = missing >= 0.5 * mass
+    is_gone = came and q[gone].sum() <= STAYS * p[gone].sum()
+    if is_gone and len(gone) == 1 and len(new) > 1:
         return _standing_for(name, levels, {gone[0]: tuple(new)})
-    pairs = _paired(levels, p, q, new, gone)
-    return _mapped(name, "category rename", levels, pairs) if pairs else None
+    if came and len(new) == 1:
+        pairs = _paired(levels, p, q, new, gone)
+        made = np.zeros(len(p))
+        made[list(pairs.values())] = q[list(pairs)]
+        if not _is_likelier(made, p, q, new, unsure):
+            value = levels[new[0]]
+            says = f"{name} is {value!r} in {mass:.1%} of the rows, and never was before; all other levels are rarer"
+            return _levels(name, "sentinel fill", says, [value], {}, {"value": value, "levels": [value]})
+        if is_gone:
+            return _mapped(name, "category rename", levels, pairs)
+    shown = [levels[n] for n in new]
+    says = f"{name} has new levels: {', '.join(map(repr, shown[:3]))} in {mass:.1%} of the rows"
+    return _levels(name, "new level", says, shown, {}, {"levels": shown})
+
+
+def _is_likelier(made: Array, p: Array, q: Array, new: Sequence[int], unsure: Array) -> bool:
+    """Whether old levels lost these shares to the new ones, rather than all of them alike: chi-squared over the old."""
+    olds = (p > 0) & ~np.isin(np.arange(len(p)), new)
+    alike = p[olds] / max(1e-12, p[olds].sum())
+    mass = float(q[list(new)].sum())
+    sides = (made[olds] + (mass - made[olds].sum()) * alike, mass * alike)
+    own, every = (float((((p - q)[olds] - side) ** 2 / unsure[olds] ** 2).sum()) for side in sides)
+    return own <= every
 
 
 def _paired(levels: Sequence[str], p: Array, q: Array, new: Sequence[int], gone: Sequence[int]) -> dict[int, int]:
