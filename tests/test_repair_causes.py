@@ -26,7 +26,7 @@ from underhood.plan.exprs import when as uh_when
 from underhood.repair import workbench as uh
 from underhood.repair.cases import read_case
 from underhood.repair.catches import quiet_scene
-from underhood.repair.causes import Cause, Diagnosis, _verdict, _without_children, diagnosis_json
+from underhood.repair.causes import Cause, Diagnosis, _in_order, _verdict, _without_children, diagnosis_json
 from underhood.repair.complaint import Complaint, parse_email
 from underhood.repair.workbench import Workbench
 from underhood.run.decide import decider
@@ -286,6 +286,17 @@ def test_what_only_the_world_did_is_no_cause_even_if_another_map_of_the_scores_w
     assert verdict == "world changed"
     assert says.startswith("it happens more often than it did. No part of the system contradicts itself")
     assert "5 of 5 are decided better" in says
+
+
+def test_a_fact_that_the_whole_complaint_lies_in_is_no_change_of_the_world() -> None:
+    scene = SimpleNamespace(told=None)
+    trial = SimpleNamespace(repaired=5, turned=5, n_bad=5, still_told=0, collateral=0.0, money_low=1.0)
+    fact = Suspect("precision loss", "source of km", "km is rounded to steps of 5", "select 1", ())
+    shift = Suspect("prior shift", "world", "it happens more often than it did", "select 1", ())
+    causes = [Cause(fact, None, 0.4, stage=1), Cause(shift, trial, 0.5, stage=5)]
+
+    assert _in_order(causes) == causes == _in_order(causes[::-1])
+    assert _verdict(scene, causes, None, None)[0] == "cause"
 
 
 @pytest.mark.slow

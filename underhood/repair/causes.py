@@ -168,7 +168,13 @@ def weigh(
             if suspect.undo:
                 say(f"on the bench: {', '.join(map(str, suspect.undo[:2]))}")
             causes.append(replace(_try(scene, ground, suspect, kind.stage, trains), quiet=rate))
-    return rulings, sorted(causes, key=lambda c: -c.weight)
+    return rulings, _in_order(causes)
+
+
+def _in_order(causes: Sequence[Cause]) -> list[Cause]:
+    """The weightiest first; the world, whose map does better by many a complaint, behind a fact that covers it all."""
+    has_fact = any(c.stage <= CERTAIN and c.suspect.part not in INFERRED and c.covers >= PLAIN for c in causes)
+    return sorted(causes, key=lambda c: (has_fact and c.stage == OUTSIDE, -c.weight))
 
 
 def _out_of_the_ordinary(scene: Scene, kind: Kind, ruling: Ruling) -> tuple[Ruling, tuple[Quiet, ...]]:
@@ -309,7 +315,7 @@ def _verdict(
     if together is not None:
         return CAUSE, _says_together(scene, [c for c in causes if c.share < 1], together)
     best = next((c for c in causes if c.trial and _repairs(scene, c)), None)
-    if best and best.trial:
+    if best and best.trial and (best.stage != OUTSIDE or causes[0].stage > CERTAIN):
         # what only the world did is no fault of the system, though another map of the scores would do better by it
         verdict, world = (WORLD, f"{MOVED}. ") if best.stage == OUTSIDE else (CAUSE, "")
         return verdict, f"{best.suspect.says}. {world}{_says_undone(scene, best.trial)}{_beside(best, causes)}"
