@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from underhood.faults.forms import Form, number_form, text_form, time_form
+from underhood.faults.values import _can_show
 from underhood.plan.exprs import typed
 from underhood.plan.render import to_python
 
@@ -133,3 +134,9 @@ def test_a_cap_on_a_few_of_many_is_a_cap_and_a_code_on_them_is_a_code() -> None:
     few = number_form("jam", np.full(6, 2.0), np.array([3.0, 9, 22, 41, 55, 70]), rest)
 
     assert [f.kind for f in (capped, coded, few) if f] == ["clipped", "sentinel fill", "sentinel fill"]
+
+
+def test_a_lost_decimal_mark_shows_only_in_numbers_that_had_one() -> None:
+    lost = Form("decimal comma", "x has lost its decimal mark", None, {"factor": 100.0})
+
+    assert _can_show("x", lost) == 'a."x" <> round(a."x")'

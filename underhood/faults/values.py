@@ -126,6 +126,8 @@ def _can_show(column: str, form: Form) -> str:
         return f"{name} in ({', '.join(sql_value(str(level)) for level in told['levels'])})"
     if form.kind == "unit change" and "offset" not in told:
         return f"{name} <> 0"
+    if form.kind == "decimal comma":
+        return f"{name} <> round({name})"
     return ""
 
 
