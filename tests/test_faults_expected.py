@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from underhood.build.boosted import explained
+from underhood.faults.breaks import breaks
 from underhood.faults.expected import expected_of, ranks
 from underhood.faults.moved import looked
 from underhood.faults.moved_alike import alike_moves
 from underhood.faults.moved_few import odd_move, past_of, stuck_moves
 from underhood.faults.moved_forms import number_moves
 from underhood.faults.moved_whom import is_next_step, stretches_of
-from underhood.faults.sides import Sides, breaks, side_by_side
+from underhood.faults.sides import Sides, side_by_side
 
 N_PAST, N_NOW, ONSET = 9000, 3600, 10_800
 HOUR_S = 3600.0

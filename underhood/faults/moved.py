@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from underhood.build.scorer import Array
+from underhood.faults.breaks import Break, breaks
 from underhood.faults.forms import Form
 from underhood.faults.kinds import BESIDE, CLOSELY, Scene
 from underhood.faults.moved_alike import alike_moves
@@ -30,7 +31,7 @@ from underhood.faults.moved_whom import (
     stretches_of,
     whom_of,
 )
-from underhood.faults.sides import Break, Sides, breaks, open_sides
+from underhood.faults.sides import Sides, open_sides
 from underhood.plan.exprs import Expr
 from underhood.plan.operations import NUMBER
 

@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from underhood.build.scorer import Array
+from underhood.faults.breaks import breaks
 from underhood.faults.expected import Expected, alike, each_expected, ranks
 from underhood.faults.moved_forms import distance_of, sudden_moves
 from underhood.faults.moved_shown import Moved, moved_of, moves_of, suddenly
 from underhood.faults.moved_whom import FEW, MANY, Stretch, between, is_next_step, stretches_of
-from underhood.faults.sides import Sides, breaks
+from underhood.faults.sides import Sides
 
 SPANS = (1, 3, 8)  # blocks on either side of a break: what changes by and by is no fault of this kind
 TOLD = ("missing values", "time zone")  # shows without a look at the others of its row

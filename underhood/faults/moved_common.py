@@ -13,13 +13,14 @@ from math import log
 import numpy as np
 
 from underhood.build.scorer import Array
+from underhood.faults.breaks import Break
 from underhood.faults.extent import NEXT_TO_NOTHING, rises
 from underhood.faults.forms import Form, bare
 from underhood.faults.moved_few import ENOUGH, Found, equal_to, is_code, past_of
 from underhood.faults.moved_forms import is_missing
 from underhood.faults.moved_shown import Moved, moved_of
 from underhood.faults.moved_whom import MANY, MEANT, Stretch, Whom, between, shown_values
-from underhood.faults.sides import Break, Column, Sides
+from underhood.faults.sides import Column, Sides
 from underhood.plan.exprs import col
 from underhood.plan.operations import NUMBER, TEXT
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.faults.sides import Break, Column, Sides, apart, within
+from underhood.faults.breaks import Break, apart
+from underhood.faults.sides import Column, Sides, within
 from underhood.plan.exprs import Expr, col
 from underhood.plan.operations import NUMBER, TEXT
 
