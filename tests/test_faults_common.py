@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from underhood.faults.moved_common import common_moves
+from underhood.faults.forms import Form
+from underhood.faults.moved_common import by_its_names, common_moves
 from underhood.faults.moved_shown import Moved
-from underhood.faults.sides import side_by_side
+from underhood.faults.sides import Sides, side_by_side
 from underhood.plan.operations import NUMBER, TEXT
 
 N, PAST = 6000, 4000
@@ -15,11 +18,15 @@ INPUTS = {"price": NUMBER, "color": TEXT}
 
 
 def found(price: np.ndarray, color: np.ndarray, bad: np.ndarray) -> list[Moved]:
+    return list(common_moves(side(price, color, bad)))
+
+
+def side(price: np.ndarray, color: np.ndarray, bad: np.ndarray, **more: np.ndarray) -> Sides:
     meant = np.zeros(N, bool)
     meant[bad] = True
     at = np.arange(N) * 600.0
-    joined = {"price": price, "color": color}
-    return list(common_moves(side_by_side(at, PAST, meant[PAST:], INPUTS, joined, set(INPUTS))))
+    joined, inputs = {"price": price, "color": color, **more}, INPUTS | dict.fromkeys(more, TEXT)
+    return side_by_side(at, PAST, meant[PAST:], inputs, joined, set(INPUTS))
 
 
 @pytest.fixture
@@ -87,3 +94,21 @@ def test_a_figure_of_a_time_and_values_that_always_come_and_go_are_no_fault(
     for at in range(0, N, 500):
         color[at : at + 500][np.random.default_rng(at).random(500) < 0.03] = f"item {at}"
     assert found(price, color, np.flatnonzero(color == "item 5500")[:5]) == []
+
+
+def test_a_few_new_levels_are_told_by_their_names_wherever_they_were_found(
+    price: np.ndarray, color: np.ndarray, some: np.ndarray
+) -> None:
+    named = color.copy()
+    named[some], named[some[::2]] = "red 1", "red 2"
+    sides = side(price, named, some[:4])
+    (moved,) = common_moves(sides)
+    new = replace(moved, form=Form("new level", "", None, {"levels": ["red 1", "red 2"]}))
+
+    assert (moved.form.kind, moved.form.parameters["levels"]) == ("category split", {"red": ["red 1", "red 2"]})
+    assert by_its_names(sides, new).form.kind == "category split"
+    assert (
+        by_its_names(sides, replace(new, form=Form("new level", "", None, {"levels": ["K9"]}))).form.kind == "new level"
+    )
+    # of many rows the old level would be missed
+    assert by_its_names(sides, replace(new, share=0.4)).form.kind == "new level"

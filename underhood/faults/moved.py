@@ -18,7 +18,7 @@ from underhood.faults.breaks import Break, breaks
 from underhood.faults.forms import Form
 from underhood.faults.kinds import BESIDE, CLOSELY, Scene
 from underhood.faults.moved_alike import alike_moves
-from underhood.faults.moved_common import common_moves
+from underhood.faults.moved_common import by_its_names, common_moves
 from underhood.faults.moved_few import Found, apart_of, odd_move, past_of
 from underhood.faults.moved_forms import CURVED, FITS, OUTSIDE, SEASON, distance_of, sudden_moves
 from underhood.faults.moved_shown import NEXT, Moved, begins_of, is_at_once, moment_of, moved_of, moves_of, suddenly
@@ -95,7 +95,7 @@ def looked(sides: Sides, closely: bool = True) -> Looked:
     swaps = list(_swaps(sides, stretches)) or list(_few_swaps(sides, stretches))
     crossed = {c for m in swaps for c in m.columns}
     moves = swaps + [m for m in moves if not crossed & set(m.columns)]
-    moves = moves or list(common_moves(sides))
+    moves = [by_its_names(sides, m) for m in moves or common_moves(sides)]
     is_dear = closely and not moves
     moves = list(alike_moves(sides)) if is_dear else moves
     told = {c for m in moves for c in m.columns}

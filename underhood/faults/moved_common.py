@@ -6,8 +6,10 @@ that all who complain have what next to nobody had before is no chance.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -116,24 +118,38 @@ def _found(column: Column, shows: Array, start: int) -> Found | None:
 
 def _of_text(column: Column, shows: Array, start: int) -> Found:
     """Levels that never were: old ones spelled otherwise, or under names that hold theirs; else new."""
-    name, row = column.name, col(f"row.{column.name}")
-    past = shown_values(column, np.flatnonzero(~np.isnan(column.values[:start])))
-    often = Counter(map(str, past))
     levels = sorted({str(v) for v in shown_values(column, np.flatnonzero(shows))})
+    share = float(shows[start:].mean())
+    says = f"{column.name} has new levels: {', '.join(map(repr, levels[:3]))} in {share:.1%} of the rows"
+    new = Form("new level", says, None, {"levels": levels})
+    form = _of_old(column, levels, np.flatnonzero(~np.isnan(column.values[:start])), share) or new
+    return Found(form, lambda values: np.isin(values, levels), col(f"row.{column.name}").isin(levels))
 
-    def told(form: Form) -> Found:
-        return Found(form, lambda values: np.isin(values, levels), row.isin(levels))
 
+def by_its_names(sides: Sides, moved: Moved) -> Moved:
+    """A move to new levels as old ones, where new names hold theirs, and too few rows for the old to be missed."""
+    if moved.form.kind != "new level" or moved.share > FEW:
+        return moved
+    column, levels = sides.columns[moved.columns[0]], [str(v) for v in moved.form.parameters["levels"]]
+    past = np.flatnonzero(~sides.decided & ~np.isnan(column.values))
+    return replace(moved, form=_of_old(column, levels, past, moved.share) or moved.form)
+
+
+def _of_old(column: Column, levels: Sequence[str], past: Array, share: float) -> Form | None:
+    """Levels as other spellings of those of the past, or as names that hold theirs; null if some are neither."""
+    often, row = Counter(map(str, shown_values(column, past))), col(f"row.{column.name}")
     spelled = {v: of for v in levels if (of := [o for o in often if bare(o) == bare(v)])}
-    named = {v: of for v in levels if (of := [o for o in often if o in v])}
+    named = {v: of for v in levels if (of := [o for o in often if re.search(rf"(^|[\W_]){re.escape(o)}($|[\W_])", v)])}
     for kind, way, olds in (("category spelling", "written", spelled), ("category rename", "named", named)):
         if len(olds) < len(levels):
             continue
-        back = {v: max(of, key=lambda o: often[o]) for v, of in olds.items()}
+        # the longest name that it holds, of those spelled alike the most frequent
+        back = {
+            v: max(of, key=lambda o: (len(o) if kind == "category rename" else 0, often[o])) for v, of in olds.items()
+        }
         is_split = kind == "category rename" and len(set(back.values())) < len(back)
         pairs = {o: sorted(v for v in back if back[v] == o) if is_split else v for v, o in back.items()}
         shown = ", ".join(f"{o!r} → {v!r}" for v, o in list(back.items())[:3])
-        says = f"{name} is {way} otherwise in {shows[start:].mean():.1%} of the rows: {shown}"
-        return told(Form("category split" if is_split else kind, says, row.map(back).fill(row), {"levels": pairs}))
-    says = f"{name} has new levels: {', '.join(map(repr, levels[:3]))} in {shows[start:].mean():.1%} of the rows"
-    return told(Form("new level", says, None, {"levels": levels}))
+        says = f"{column.name} is {way} otherwise in {share:.1%} of the rows: {shown}"
+        return Form("category split" if is_split else kind, says, row.map(back).fill(row), {"levels": pairs})
+    return None
