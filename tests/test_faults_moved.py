@@ -14,6 +14,7 @@ from underhood.build.trainset import open_training, settle_predicate, settle_val
 from underhood.faults.forms import decimals_lost, mark_again, number_form, over_decimals, text_form
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.faults.moved import drifted, looked
+from underhood.faults.moved_drills import _weights
 from underhood.faults.moved_few import past_of
 from underhood.faults.moved_forms import missing_move, number_moves
 from underhood.faults.moved_shown import is_steady, piled
@@ -22,7 +23,7 @@ from underhood.faults.moved_times import time_moves
 from underhood.faults.sides import open_sides, side_by_side
 from underhood.faults.values import VALUE_KINDS
 from underhood.plan.changes import SOURCE, Change
-from underhood.plan.exprs import Expr, col, least, typed, wrap
+from underhood.plan.exprs import Expr, col, least, substitute, typed, wrap
 from underhood.plan.operations import NUMBER, TEXT
 from underhood.plan.render import quoted, to_python, to_sql
 from underhood.repair import workbench as uh
@@ -167,6 +168,17 @@ def test_inputs_without_one_number_and_a_training_of_other_questions_are_laid_si
 
     assert found is not None
     assert set(found.columns) <= set(plan.inputs)
+
+
+def test_inputs_are_drawn_from_in_the_same_order_by_every_process(scene: Scene) -> None:
+    # a set of names is in another order in each process
+    sum_of_all = KG + col("row.km") + col("row.jam") + col("row.hour")
+    feature = substitute(sum_of_all, {f"row.{c}": col(c) for c in ("kg", "km", "jam", "hour")})
+    name = next(iter(scene.bundle.features))
+    weights = _weights(replace(scene, bundle=replace(scene.bundle, features={**scene.bundle.features, name: feature})))
+
+    together = [c for c in weights if c in ("hour", "jam", "kg", "km")]
+    assert together == sorted(together)
 
 
 # --- forms of two crowds ---

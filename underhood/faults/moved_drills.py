@@ -112,7 +112,7 @@ def _weights(scene: Scene) -> dict[str, float]:
     made: dict[str, float] = {}
     for name, expr in scene.bundle.features.items():
         shuffled = score_frame(scene.bundle.model, {**frame, name: frame[name][order]})
-        for column in columns_of(expr):
+        for column in sorted(columns_of(expr)):  # the same draw in every process
             if column in scene.plan.inputs:
                 made[column] = made.get(column, 0.0) + float(np.abs(shuffled - score).mean())
     most = max(made.values(), default=0.0)
