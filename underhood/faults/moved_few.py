@@ -168,7 +168,7 @@ def odd_move(name: str, one: Array, other: Array, past: Past) -> Found | None:
         if step
         else Form("unit change", f"{name} × {factor:g} {some}", row / factor, {"factor": factor})
     )
-    rivals = tuple(f"{f'{s:+g}' if s else f'× {f:g}'} fits less well" for _, f, s in tried[1:2])
+    rivals = tuple(f"{s:+g}" if s else f"× {f:g}" for _, f, s in tried[1:2])
     return Found(form, is_odd, rows, 1 - apart, rivals, is_new=True)
 
 
