@@ -23,7 +23,7 @@ from underhood.faults.drift import (
     inject_event,
     inject_prior,
 )
-from underhood.faults.envelope import ENVELOPE, inject_envelope
+from underhood.faults.envelope import ENVELOPE, come_often, inject_envelope
 from underhood.faults.extent import Extent, rises
 from underhood.faults.flips import FLIP, inject_flip, undo_flip
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
@@ -398,6 +398,16 @@ def test_others_who_ask_are_a_reason_to_complain_only_if_decisions_cost_more_sin
     assert abs(_dearer(scene, look, float(np.median(look.at))) or 9.0) < WORSE
     assert (_dearer(scene, wrong, float(np.median(look.at))) or 0.0) > WORSE
     assert _dearer(scene, replace(look, label=np.full(len(late), np.nan)), float(np.median(look.at))) is None
+
+
+def test_what_comes_often_begins_there_and_not_at_the_odd_row_before() -> None:
+    shows = np.zeros(5000, dtype=bool)
+    shows[[40, 900]] = True
+    shows[3000::20] = True
+
+    assert come_often(shows) == 3000
+    assert come_often(np.arange(5000) % 50 == 0) == 0
+    assert come_often(np.zeros(9, dtype=bool)) == 0
 
 
 def test_one_absurd_row_in_training_does_not_widen_the_envelope_and_one_decision_is_no_turn(scene: Scene) -> None:

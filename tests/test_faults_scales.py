@@ -7,7 +7,7 @@ import pytest
 
 from underhood.faults.forms import Form
 from underhood.faults.moved_forms import _is_scaled
-from underhood.faults.moved_scales import another_scale
+from underhood.faults.moved_scales import another_scale, is_dealt_anew
 
 RANDOM = np.random.default_rng(11)
 PAST = RANDOM.normal(15, 6, 4000)
@@ -46,3 +46,13 @@ def test_another_crowd_altogether_is_no_other_scale_of_this_one() -> None:
 
 def test_too_few_rows_are_no_evidence() -> None:
     assert another_scale("temp", (PAST[:20], PAST), PAST[:20] * 100, PAST.min(), PAST.max()) is None
+
+
+def test_another_scale_keeps_how_a_number_goes_with_the_others_of_its_row_and_other_values_do_not() -> None:
+    feels = PAST + RANDOM.normal(0, 3, 4000)
+    dealt = RANDOM.uniform(100, 130, 1000)
+    before = [PAST[:3000], feels[:3000]]
+
+    assert not is_dealt_anew(before, [PAST[3000:] * 1.8 + 32, feels[3000:]])
+    assert is_dealt_anew(before, [dealt, feels[3000:]])
+    assert not is_dealt_anew([PAST[:3000], RANDOM.normal(0, 1, 3000)], [dealt, feels[3000:]])

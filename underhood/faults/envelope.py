@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from underhood.build.scorer import Array
 from underhood.faults.extent import extent_of
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.traffic import own_columns
@@ -16,6 +17,7 @@ from underhood.plan.operations import NUMBER
 from underhood.plan.render import quoted
 
 TAIL, MARGIN = 0.0005, 0.02  # of training beyond which values are odd ones out; of its width beyond that
+NATS = 12.0  # by which two shares must be likelier than one, with some thousand places of a change looked at
 SHARE = 0.6  # of the decisions in question that must lie outside
 COUNTS = 0.05  # of what the weightiest feature moves: less is no matter to the model
 
@@ -125,10 +127,12 @@ def _suspect(scene: Scene, beyond: Beyond, share: float) -> Suspect:
     column, feature = quoted(f"features.{name}"), col(f"features.{name}")
     where = feature > cut if sign == ">" else feature < cut
     rows = scene.engine.frame(
-        f"select id, coalesce({column} {sign} {cut}, false) as h from decisions where status = 'ok' order by id"
+        f"select id, coalesce({column} {sign} {cut}, false) as h from decisions where status = 'ok' "
+        "order by asked_at, id"
     )
     outside = rows["h"] > 0
-    extent = extent_of(scene, rows["id"], outside, np.ones(len(outside), dtype=bool))
+    often = outside & (np.arange(len(outside)) >= come_often(outside))
+    extent = extent_of(scene, rows["id"], often, np.ones(len(outside), dtype=bool))
     made = scene.plan.features[name]
     own = str(made.args[0]) if made.op == "col" else ""
     value = col(f"row.{own}")
@@ -145,6 +149,27 @@ def _suspect(scene: Scene, beyond: Beyond, share: float) -> Suspect:
         extent.since,
         {"columns": [name], "beyond": beyond.held, "decisions": int(outside.sum())},
     )
+
+
+def come_often(shows: Array) -> int:
+    """From which row on flags in order of time come far more often than before; 0 if they always came as often.
+
+    The likeliest single change of a share (two binomials); the odd row before it is no beginning.
+    """
+    at, n = np.flatnonzero(shows), len(shows)
+    if not len(at):
+        return 0
+    early, late = np.arange(len(at)), len(at) - np.arange(len(at))
+    worth = _likelihood(early, at) + _likelihood(late, n - at)
+    best = int(np.argmax(np.where(early / np.maximum(1, at) < late / (n - at), worth, -np.inf)))
+    gained = worth[best] - _likelihood(np.array([len(at)]), np.array([n]))[0]
+    return int(at[best]) if gained > NATS else 0
+
+
+def _likelihood(k: Array, n: Array) -> Array:
+    share = np.clip(k / np.maximum(1, n), 1e-12, 1 - 1e-12)
+    made: Array = k * np.log(share) + (n - k) * np.log1p(-share)
+    return made
 
 
 ENVELOPE = Kind(

@@ -17,6 +17,7 @@ OUTSIDE = 0.5  # share of the rows that must lie beyond what was
 MARGIN = 0.25  # of the past's own width: so far outside is not the next larger value of the same kind
 STRAIGHT = 0.9  # share of variance of the quantiles that a line explains
 NEXT = 250  # rows on either side of the change
+WITH, SURE, KEPT = 0.2, 5.0, 0.5  # a correlation that counts; in standard errors; of it, what another scale leaves
 LEAST, TENTHS = 30, np.linspace(0.1, 0.9, 17)
 
 
@@ -38,6 +39,34 @@ def another_scale(name: str, befores: Sequence[Array], other: Array, low: float,
         return None
     says = f"{name} comes on another scale, about × {factor:g} {offset:+g}: {outside:.0%} of it lies beyond what was"
     return Form("unit change", says, (col(f"row.{name}") - offset) / factor, {"factor": factor, "offset": offset})
+
+
+def is_dealt_anew(before: Sequence[Array], inside: Sequence[Array]) -> bool:
+    """Whether a number no longer goes with the others of its row: no scale makes that, but other values do.
+
+    The number first, then the others, row by row (NaN null): `before` the change, and `inside` it. Correlations of
+    ranks (Spearman 1904) with those that it went with before; without any, nobody can say.
+    """
+    was, now = (_company(side) for side in (before, inside))
+    held = np.abs(was) >= max(WITH, SURE / np.sqrt(max(1, len(before[0]))))
+    return bool(held.any() and (was * now)[held].sum() < KEPT * (was**2)[held].sum())
+
+
+def _company(columns: Sequence[Array]) -> Array:
+    """The correlation of the first column's ranks with those of each other; 0 where too few rows have both."""
+    made = np.zeros(len(columns) - 1)
+    for at, other in enumerate(columns[1:]):
+        both = ~np.isnan(columns[0]) & ~np.isnan(other)
+        one, two = (np.unique(c[both], return_inverse=True)[1] for c in (columns[0], other))
+        if both.sum() >= LEAST and np.ptp(one) and np.ptp(two):
+            made[at] = np.corrcoef(*(_ranks(codes) for codes in (one, two)))[0, 1]
+    return made
+
+
+def _ranks(codes: Array) -> Array:
+    counts = np.bincount(codes)
+    made: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    return made
 
 
 def _line(one: Array, other: Array) -> tuple[float, float, float]:

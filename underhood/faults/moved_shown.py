@@ -18,6 +18,7 @@ from underhood.build.scorer import Array
 from underhood.faults.forms import Form
 from underhood.faults.moved_few import BEYOND, UNNAMED, Found, is_code, past_of
 from underhood.faults.moved_forms import STEEP, distance_of, number_moves
+from underhood.faults.moved_scales import is_dealt_anew
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
 from underhood.faults.moved_whom import EDGE, FEW, MANY, MEANT, PURE, Stretch, Whom, shown_values, stretch_of, whose
@@ -105,6 +106,8 @@ def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
         ):
             continue
         if found.form.kind in SUDDEN and not _is_sudden(sides, s, found, share):
+            continue
+        if found.is_new and found.rows is None and _is_dealt_anew(sides, s):
             continue
         if found.form.kind == "category merge" and _lapsed(sides, s, found):
             continue
@@ -301,6 +304,15 @@ def _is_sudden(sides: Sides, s: Stretch, found: Found, share: float) -> bool:
     if found.rows is not None:
         return _usual(sides, s, found, share) <= 0.5 * share
     return suddenly(sides, s.by or s.column, s) >= (SUDDEN_BEYOND if found.is_new else 1.0)
+
+
+def _is_dealt_anew(sides: Sides, s: Stretch) -> bool:
+    """Whether values beyond all that was no longer go with the other numbers of their row: then they are others."""
+    others = [c for c in sides.columns.values() if c.kind == NUMBER and c.name != s.column.name]
+    # those right before, also where rows that should have the same are compared: these have lost what goes with what
+    last = np.flatnonzero(s.whom.mask[: s.start])[-max(FEW, len(s.inside)) :]
+    before, inside = ([c.values[rows] for c in (s.column, *others)] for rows in (last, s.inside))
+    return is_dealt_anew(before, inside)
 
 
 def _is_steep(found: Found) -> bool:
