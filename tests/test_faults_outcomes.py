@@ -319,6 +319,21 @@ def test_what_was_asked_at_one_moment_lies_on_one_side_of_an_edge_as_a_whole(sce
     assert (turn.since / 8.64e10, (turn.until or 0) / 8.64e10) == (45, 49)
 
 
+def test_an_event_of_a_single_slice_is_told_from_its_first_to_its_last_row(scene: Scene) -> None:
+    random, n = np.random.default_rng(8), 7200
+    day, p = np.arange(n) // 150, random.uniform(0.05, 0.5, n)
+    passing = day == 30
+    label = ((random.random(n) < p) | (passing & (random.random(n) < 0.85))).astype(float)
+    bad = np.isin(np.arange(n), np.flatnonzero(passing)[::40])
+    odds = np.log(p / (1 - p))
+    look = Residuals(day * 8.64e10, p, odds, label, bad, np.ones(n), day, (), 1.0)
+
+    turn = turn_of(replace(scene, kept={"residuals": look, "coverage": None}))
+
+    assert turn is not None
+    assert (turn.since / 8.64e10, (turn.until or 0) / 8.64e10) == (30, 31)
+
+
 def test_a_turn_begins_before_those_who_complain_though_it_grew_worse_later(scene: Scene) -> None:
     random, n = np.random.default_rng(6), 12_000
     day, p, one = np.arange(n) // 200, random.uniform(0.05, 0.95, n), random.random(n) < 0.3

@@ -59,7 +59,7 @@ def _company(columns: Sequence[Array]) -> Array:
         both = ~np.isnan(columns[0]) & ~np.isnan(other)
         one, two = (np.unique(c[both], return_inverse=True)[1] for c in (columns[0], other))
         if both.sum() >= LEAST and np.ptp(one) and np.ptp(two):
-            made[at] = np.corrcoef(*(_ranks(codes) for codes in (one, two)))[0, 1]
+            made[at] = np.corrcoef(_ranks(one), _ranks(two))[0, 1]
     return made
 
 

@@ -319,8 +319,10 @@ def _edges(look: Residuals, holds: Array, begins: int, ends: int | None) -> tupl
 
 
 def _edge(look: Residuals, holds: Array, at: int, other: int, where: int) -> float:
-    near = holds & look.known & (np.abs(look.slice - at + 0.5) < 3)
     low, high = sorted((at, other))
+    # what lies beyond the other edge of a short span is as it was, and would be taken for before
+    this_side = look.slice < other if other > at else look.slice >= other
+    near = holds & look.known & (np.abs(look.slice - at + 0.5) < 3) & this_side
     new = holds & look.known & (look.slice >= low) & (look.slice < high)
     old = holds & look.known & ~new
     coarse = float(look.at[look.slice >= where][0])
