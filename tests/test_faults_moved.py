@@ -320,6 +320,15 @@ def test_a_level_that_never_was_is_no_other_name_of_one_that_stays_though_rarer(
     assert (found.form.kind, found.form.parameters["levels"]) == ("new level", ["N8"])
 
 
+def test_levels_that_are_gone_are_those_under_other_names_whatever_became_rarer_beside_them() -> None:
+    levels = ["clear", "mist", "rain", "K5", "rain-new"]
+    old = RANDOM.choice(5, 3000, p=[0.74, 0.21, 0.05, 0, 0]).astype(float)
+    new = RANDOM.choice(5, 3000, p=[0.57, 0, 0, 0.35, 0.08]).astype(float)
+    (found,) = text_moves("sky", old, new, levels, np.bincount(old.astype(int), minlength=5).astype(float))
+
+    assert (found.form.kind, found.form.parameters["levels"]) == ("category rename", {"mist": "K5", "rain": "rain-new"})
+
+
 def test_a_few_rows_of_one_level_that_come_as_a_seldom_one_are_merged_with_it() -> None:
     levels = ["North", "South", "Isle"]
     old = RANDOM.choice(3, 4000, p=[0.6, 0.395, 0.005]).astype(float)

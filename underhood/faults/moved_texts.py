@@ -17,7 +17,7 @@ from underhood.plan.exprs import col
 
 FEW = 2  # levels that are gone: so few have become another one, of more the column has stopped
 TIMES, SURE = 2.0, 6.0  # as many as before of a level, by so many standard errors, that others have come as it
-STAYS = 0.5  # of a level: what is named otherwise is gone where it is, and what stays has only become rarer
+STAYS = 0.3  # of a level: what is named otherwise is gone where it is, and what stays has only become rarer
 LIKELY = 4.0  # chi-squared by which a loss of all levels alike must beat the loss of one
 LEAST = 0.003  # share of the rows that new levels must have
 GONE, AS_MANY = 0.1, 4.0  # of a level, what may be left if it is gone; standard errors by which others are as many
