@@ -13,6 +13,7 @@ from underhood.build.trainset import draw, open_training, training_sql
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
 from underhood.faults.labels import DEFINITION, inject_taught_definition
 from underhood.faults.leakage import LEAKAGE, features_alone, inject_leak
+from underhood.faults.outcomes import auc_of
 from underhood.faults.sampling import (
     REPEATS,
     SAMPLING,
@@ -21,7 +22,7 @@ from underhood.faults.sampling import (
     undo_repeats,
     undo_sampling,
 )
-from underhood.faults.taught import Witness, auc, of_decisions, sql_of, taught_otherwise, whom
+from underhood.faults.taught import Witness, of_decisions, sql_of, taught_otherwise, whom
 from underhood.faults.training import GAP, inject_gap
 from underhood.faults.training_labels import (
     CENSORED,
@@ -402,7 +403,7 @@ def test_only_what_is_said_of_inputs_tells_decisions() -> None:
 
 
 def test_ties_count_half_in_the_area_under_the_curve() -> None:
-    assert auc(np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.5, 0.5])) == 0.875
+    assert auc_of(np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.5, 0.5])) == 0.875
 
 
 def labels(scene: Scene, changes: object) -> list[tuple[str, bool]]:

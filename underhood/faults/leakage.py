@@ -10,17 +10,8 @@ import numpy as np
 from underhood.build.ladder import fit
 from underhood.build.scorer import Array, score_frame
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
-from underhood.faults.taught import (
-    HISTORY,
-    PARTLY,
-    auc,
-    auc_error,
-    later_witness,
-    reach_of,
-    taught_otherwise,
-    told,
-    whom,
-)
+from underhood.faults.outcomes import auc_error_by_chance, auc_of
+from underhood.faults.taught import HISTORY, PARTLY, later_witness, reach_of, taught_otherwise, told, whom
 from underhood.faults.training_labels import redrawn, relabelled
 from underhood.plan.changes import SOURCE, TAUGHT, WITHOUT, Change
 from underhood.plan.exprs import Expr, col, columns_of, lit, when
@@ -148,7 +139,7 @@ def _overwritten(scene: Scene, column: str, n: int) -> Suspect | None:
     if kind not in (NUMBER, FLAG, TEXT):
         return None
     taught, had = tells(label[other], rows["taught"][other]), tells(label[other], rows["had"][other])
-    gained = taught - had > max(0.1, SURE * auc_error(label[other]))
+    gained = taught - had > max(0.1, SURE * auc_error_by_chance(label[other]))
     if not (lean > SURE and abs(share - base) > 0.1) and not gained:
         return None
     who = whom(scene, f"select h.*, {differs} as __other from {joined}", "__other", columns=("label",), pure=PARTLY)
@@ -178,7 +169,7 @@ def tells(label: Array, values: Array, by: Array | None = None) -> float:
     edges = bins_of(values)
     place = placed(values, edges)
     rates = rates_of(place[even], label[even])
-    found = auc(label[~even], rates_at(rates, place[~even]))
+    found = auc_of(label[~even], rates_at(rates, place[~even]))
     return found if found == found else 0.5
 
 
@@ -234,8 +225,8 @@ def _features_alone(scene: Scene) -> list[Alone]:
         place, served = placed(taught[name], edges), placed(lived[name], edges)
         rates = rates_of(place[even], label[even])
         scores = rates_at(rates, served)
-        at, early = auc(later, scores), auc(later[first], scores[first])
-        error = float(np.hypot(auc_error(label[~even]), auc_error(later[first])))
+        at, early = auc_of(later, scores), auc_of(later[first], scores[first])
+        error = float(np.hypot(auc_error_by_chance(label[~even]), auc_error_by_chance(later[first])))
         within = _within(label, rates_at(rates, place), ~even, taught["__asked"])
         made.append(Alone(name, within, 0.5 if at != at else at, 0.5 if early != early else early, error))
     return made
@@ -245,7 +236,7 @@ def _within(label: Array, score: Array, rows: Array, asked: Array) -> float:
     """The middle AUC over spans of time: what only tells one season from another ranks nothing within it."""
     edges = np.quantile(asked, np.linspace(0, 1, N_SPANS + 1)[1:-1])
     span = np.searchsorted(edges, asked, side="right")
-    areas = [auc(label[own], score[own]) for n in range(N_SPANS) if (own := rows & (span == n)).sum() >= 50]
+    areas = [auc_of(label[own], score[own]) for n in range(N_SPANS) if (own := rows & (span == n)).sum() >= 50]
     return float(np.median([a for a in areas if a == a] or [0.5]))
 
 
@@ -261,7 +252,7 @@ def _others(scene: Scene, feature: str) -> float:
         return 0.5
     types = scene.bundle.feature_types
     model = fit("logistic", {n: taught[n][even] for n in names}, taught["label"][even], types)
-    return auc(taught["label"][~even], score_frame(model, {n: taught[n][~even] for n in names}))
+    return auc_of(taught["label"][~even], score_frame(model, {n: taught[n][~even] for n in names}))
 
 
 def _suspect(scene: Scene, one: Alone, others: float) -> Suspect:

@@ -20,7 +20,7 @@ from underhood.faults.extent import NEXT_TO_NOTHING, rises
 from underhood.faults.forms import Form, bare
 from underhood.faults.moved_few import ENOUGH, Found, equal_to, is_code, past_of
 from underhood.faults.moved_forms import is_missing
-from underhood.faults.moved_shown import Moved, moved_of
+from underhood.faults.moved_shown import Moved, ever_since, moved_of
 from underhood.faults.moved_whom import MANY, MEANT, Stretch, Whom, between, shown_values
 from underhood.faults.sides import Column, Sides
 from underhood.plan.exprs import col
@@ -50,6 +50,8 @@ def common_moves(sides: Sides) -> Iterator[Moved]:
             made = Break(column.name, "", -1, int(sides.block[start]), 0, news, share, 0.0)
             before = np.flatnonzero(~shows[:start])[-MANY:]
             stretch = Stretch(column, made, everyone, start, len(shows), before, inside)
+            if ever_since(sides, stretch, found, start):
+                continue
             yield moved_of(sides, stretch, (column.name,), found, shows & between(sides, inside))
 
 

@@ -127,14 +127,14 @@ def moves_of(sides: Sides, s: Stretch, again: bool = True) -> Iterator[Moved]:
                 return
         if found.form.kind != UNNAMED:
             begins = begins_of(sides, s, found) if share < 0.5 else s.start
-            if share < PURE and _ever_since(sides, s, found, begins):
+            if share < PURE and ever_since(sides, s, found, begins):
                 continue
             shows[:begins] = False
             yield moved_of(sides, replace(s, start=begins), (s.column.name,), found, shows)
             return
 
 
-def _ever_since(sides: Sides, s: Stretch, found: Found, begins: int) -> bool:
+def ever_since(sides: Sides, s: Stretch, found: Found, begins: int) -> bool:
     """Whether some rows have had a value like any other since the first decisions, and none before them.
 
     Then nothing has broken among the decisions: those who have it were left out of the past, which is a gap.
@@ -242,13 +242,13 @@ def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
     if len(some) < 2 * n:
         return 0.0
     if found.form.kind in ("sentinel fill", "frozen column") and s.column.kind != TEXT and share < PURE:
-        if not is_steady(found.shows(s.column.values[s.inside])):
-            return share  # it came, and passed
         held = s.column.values[rows]
         low, high, value = np.nanmin(held), np.nanmax(held), float(found.form.parameters["value"])
         margin = 0.0 if is_code(value, held) else BEYOND * (high - low)
         if not low - margin <= value <= high + margin:
             return 0.0  # it never was, nor the like of it
+        if not is_steady(found.shows(s.column.values[s.inside])):
+            return share  # it came, and passed
         # the thinner, the longer must be looked for as much: chance piles up more in fewer rows
         n = max(n, min(len(s.inside) // 2, len(held) // 2)) if share < THIN else n
         return piled(held, n)

@@ -21,6 +21,7 @@ STAYS = 0.3  # of a level: what is named otherwise is gone where it is, and what
 LIKELY = 4.0  # chi-squared by which a loss of all levels alike must beat the loss of one
 LEAST = 0.003  # share of the rows that new levels must have
 GONE, AS_MANY = 0.1, 4.0  # of a level, what may be left if it is gone; standard errors by which others are as many
+HALF = 0.5  # of a new level, that the only one it can stand for must have lost
 MOST_NEW = 6  # levels that are gone, and new ones of which any may stand for one of them
 
 
@@ -101,20 +102,24 @@ def _taken(
     """
     taken: dict[int, tuple[int, ...]] = {}
     left = sorted(new, key=lambda n: -q[n])[:MOST_NEW]
-    for o in sorted((n for n in lost if q[n] <= GONE * p[n]), key=lambda n: -p[n])[:MOST_NEW]:
+    goners = sorted((n for n in lost if q[n] <= GONE * p[n]), key=lambda n: -p[n])[:MOST_NEW]
+    for o in goners:
         tried = []
         for some in (s for size in range(1, len(left) + 1) for s in combinations(left, size)):
             error = float(np.sqrt((unsure[[o, *some]] ** 2).sum()))
             apart = abs(float((p - q)[o] - q[list(some)].sum())) / error
             is_named = all(levels[o] in levels[n] or levels[n] in levels[o] for n in some)
-            if apart <= AS_MANY:
+            is_others = any(levels[g] in levels[n] for g in goners for n in some if g != o)
+            # as many went as came: what is more of one than the other had is the season's
+            is_paired = len(goners) == len(new) and len(some) == 1 and (p - q)[o] >= HALF * q[list(some)].sum()
+            if not is_others and (apart <= AS_MANY or is_paired):
                 tried.append((not is_named, apart, some))
         if tried:
             taken[o] = min(tried)[2]
             left = [n for n in left if n not in taken[o]]
     made = np.zeros(len(p))
     for o, some in taken.items():
-        made[o] = q[list(some)].sum()
+        made[o] = min(q[list(some)].sum(), (p - q)[o])
     return taken if _is_likelier(made, p, q, new, unsure) else {}
 
 

@@ -340,3 +340,9 @@ def _drawn(names: list[str], chance: Array, random: np.random.Generator) -> list
 def _odds(score: Array) -> Array:
     p = np.clip(score, 1e-4, 1 - 1e-4)
     return np.asarray(np.log(p / (1 - p)))
+
+
+def auc_error_by_chance(label: Array) -> float:
+    """The standard error of an AUC of 0.5 with so many rows of each class (the null of Mann and Whitney 1947)."""
+    n_yes, n_no = max(1, int((label > 0).sum())), max(1, int((label <= 0).sum()))
+    return float(np.sqrt((n_yes + n_no + 1) / (12 * n_yes * n_no)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from underhood.build.fitting import open_features
 from underhood.build.main_effects import fit_main_effects
-from underhood.build.scorer import Array, Frame, Model, score_frame
+from underhood.build.scorer import Frame, Model, score_frame
 from underhood.build.trainset import settle_predicate, training_sql
 from underhood.faults.censoring import coverage
 from underhood.faults.kinds import Scene, counted
@@ -428,23 +428,6 @@ def level_expr(scene: Scene, column: str, level: str) -> Expr:
     if kind == FLAG:
         return name if level == "true" else ~name
     return name == (float(level) if kind == NUMBER else level)
-
-
-def auc(label: Array, score: Array) -> float:
-    """The chance that a positive scores above a negative, ties half (Mann and Whitney 1947); NaN if one class."""
-    yes = label > 0
-    n_yes, n_no = int(yes.sum()), int((~yes).sum())
-    if not n_yes or not n_no:
-        return float("nan")
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    return float((middle[place][yes].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
-
-
-def auc_error(label: Array) -> float:
-    """The standard error of an AUC of 0.5 with so many rows of each class (the null of Mann and Whitney 1947)."""
-    n_yes, n_no = max(1, int((label > 0).sum())), max(1, int((label <= 0).sum()))
-    return float(np.sqrt((n_yes + n_no + 1) / (12 * n_yes * n_no)))
 
 
 def in_asks(scene: Scene, where: Expr | None) -> str:

@@ -13,12 +13,11 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
+from underhood.faults.outcomes import auc_error_by_chance, auc_of
 from underhood.faults.taught import (
     HISTORY,
     Whom,
     Witness,
-    auc,
-    auc_error,
     later_witness,
     level_expr,
     part_of_whom,
@@ -157,7 +156,7 @@ def taught_flips(scene: Scene) -> tuple[tuple[Suspect, ...], str]:
         return (), "too few outcomes of later decisions are known to check the training labels by"
     turned = _turned(scene, witness)
     if turned is None:
-        area = auc(witness.training["label"], witness.training["score"])
+        area = auc_of(witness.training["label"], witness.training["score"])
         return (), f"training rows rank as later decisions say they should (AUC {area:.2f}), in every cohort looked at"
     return (_flip_suspect(scene, *turned),), ""
 
@@ -183,17 +182,17 @@ def _turned(scene: Scene, witness: Witness) -> tuple[Expr | None, float, float, 
     if best is None or not _is_turned(label[best[2]], score[best[2]]):
         return None
     later_label, later_score = witness.decisions["label"][best[3]], witness.decisions["score"][best[3]]
-    lived_area, error = auc(later_label, later_score), auc_error(later_label)
+    lived_area, error = auc_of(later_label, later_score), auc_error_by_chance(later_label)
     if not lived_area > max(UPRIGHT, 0.5 + 2 * error):
         return None
-    return best[1], auc(label[best[2]], score[best[2]]), lived_area, int(best[2].sum()) * witness.step
+    return best[1], auc_of(label[best[2]], score[best[2]]), lived_area, int(best[2].sum()) * witness.step
 
 
 def _is_turned(label: Array, score: Array) -> bool:
     if min(label.sum(), (~label).sum()) < BOTH:
         return False
-    area = auc(label, score)
-    return area <= TURNED and 0.5 - area > SURE * auc_error(label)
+    area = auc_of(label, score)
+    return area <= TURNED and 0.5 - area > SURE * auc_error_by_chance(label)
 
 
 def _flip_suspect(scene: Scene, where: Expr | None, taught: float, lived: float, rows: int) -> Suspect:

@@ -369,19 +369,16 @@ def _real_but(suspect: Suspect, trial: Trial, harm: Harm | None) -> tuple[str, s
     # a label that is itself in doubt cannot tell whether anybody was harmed
     doubtful = any(c.part == LABEL for c in suspect.undo)
     if harm and not doubtful and abs(harm.z) < 2 and trial.money_low <= 0:
+        worse = trial.changed - trial.repaired - trial.bettered - trial.broken
         return NO_HARM, (
             f"{suspect.says}. Nobody was measurably harmed: they were told {harm.told:.3f} on average and it happened "
             f"to {harm.happened:.3f}; with usual values in their place {trial.repaired:,} of {trial.n_bad:,} decisions "
-            f"would have been better and {_worse(trial):,} worse"
+            f"would have been better and {worse:,} worse"
         )
     return OPEN, (
         f"{suspect.says}. That is so, but undoing it turns only {trial.repaired:,} of {trial.n_bad:,}: "
         "it is not the reason, or not all of it"
     )
-
-
-def _worse(trial: Trial) -> int:
-    return trial.changed - trial.repaired - trial.bettered - trial.broken
 
 
 def _nothing(near: Neighbourhood | None, harm: Harm | None) -> tuple[str, str]:
