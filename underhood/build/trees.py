@@ -8,7 +8,9 @@ the cuts once for all trees, and a tree costs each row one look into a small tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,28 +67,46 @@ class _Node:
 def sum_of_trees(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
     """The sum of the leaves that each row falls into, tree by tree: doubles, NaN for null, level codes from -1."""
     total = np.zeros(len(columns[0]))
-    for at, tree, found in _walked(trees, columns):
-        total[at : at + len(found)] += tree.values[found]
+
+    def walk(at: int, found: Iterator[tuple[_Tree, Array]]) -> None:
+        for tree, leaf in found:
+            total[at : at + SHARE] += tree.values[leaf]
+
+    _walk(trees, columns, walk)
     return total
 
 
 def leaves_of_trees(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
     """Which leaf of each tree each row falls into, counted from the left: integers, rows × trees."""
-    found = np.zeros((len(columns[0]), len(trees)), dtype=np.int16)
-    for n, (at, _, of_tree) in enumerate(_walked(trees, columns)):
-        found[at : at + len(of_tree), n % len(trees)] = of_tree
-    return found
+    leaves = np.zeros((len(columns[0]), len(trees)), dtype=np.int16)
+
+    def walk(at: int, found: Iterator[tuple[_Tree, Array]]) -> None:
+        for n, (_, leaf) in enumerate(found):
+            leaves[at : at + SHARE, n] = leaf
+
+    _walk(trees, columns, walk)
+    return leaves
 
 
-def _walked(trees: Sequence[Any], columns: Sequence[Array]) -> Iterator[tuple[int, _Tree, Array]]:
-    """By share of rows, then by tree in order: where the share begins, the tree, the leaf of each row."""
+def _walk(
+    trees: Sequence[Any], columns: Sequence[Array], walk: Callable[[int, Iterator[tuple[_Tree, Array]]], None]
+) -> None:
+    """Calls `walk` for each share of the rows, on all cores: with where it begins and its leaves, tree by tree."""
     asked, made = _tables(trees)
-    for at in range(0, len(columns[0]), SHARE):
+
+    def one(at: int) -> None:
         places = [a.places(columns[a.feature][at : at + SHARE]) for a in asked]
-        n = len(columns[0][at : at + SHARE])
-        looked = np.empty(n, dtype=np.uint32)
-        for tree in made:
-            yield at, tree, _leaf_of(tree, places, looked)
+        looked = np.empty(len(columns[0][at : at + SHARE]), dtype=np.uint32)
+        walk(at, ((tree, _leaf_of(tree, places, looked)) for tree in made))
+
+    shares = range(0, len(columns[0]), SHARE)
+    if len(shares) < 2:
+        for at in shares:
+            one(at)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for _ in threads.map(one, shares):
+            pass
 
 
 def _leaf_of(tree: _Tree, places: Sequence[Array], looked: Array) -> Array:
