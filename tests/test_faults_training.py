@@ -186,6 +186,16 @@ def test_a_lull_after_storms_is_no_outcome_that_was_not_yet_known_and_days_witho
     assert _fall(replace(witness, training=unripe))[0] == 11
 
 
+def test_where_all_are_asked_on_a_few_days_those_with_few_are_no_fall() -> None:
+    random = np.random.default_rng(4)
+    days_ago = np.repeat([0, 20, 60, 150, 240, 390, 480], 1_500) + 0.5
+    chance = np.repeat([0.12, 0.01, 0.02, 0.3, 0.2, 0.25, 0.2], 1_500)
+    taught = {"__asked": -days_ago * 86_400e6, "label": (random.random(len(chance)) < chance).astype(float)}
+    witness = Witness({}, {**taught, "score": np.full(len(chance), 0.2)}, {}, (), 1)
+
+    assert _fall(witness)[0] == 0
+
+
 def test_a_cohort_that_history_has_and_training_lacks_is_a_gap_and_no_sampling(scene: Scene) -> None:
     with struck(scene, GAP.name, Change(TAUGHT, "rows", 0, OAK), cohort=OAK) as clone:
         suspect = only(clone, GAP)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from underhood.build.scorer import Array
-from underhood.faults.extent import extent_of
+from underhood.faults.extent import extent_of, log_likelihood
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.traffic import own_columns
 from underhood.faults.vectors import impact
@@ -160,16 +160,10 @@ def come_often(shows: Array) -> int:
     if not len(at):
         return 0
     early, late = np.arange(len(at)), len(at) - np.arange(len(at))
-    worth = _likelihood(early, at) + _likelihood(late, n - at)
+    worth = log_likelihood(early, at) + log_likelihood(late, n - at)
     best = int(np.argmax(np.where(early / np.maximum(1, at) < late / (n - at), worth, -np.inf)))
-    gained = worth[best] - _likelihood(np.array([len(at)]), np.array([n]))[0]
+    gained = worth[best] - log_likelihood(np.array([len(at)]), np.array([n]))[0]
     return int(at[best]) if gained > NATS else 0
-
-
-def _likelihood(k: Array, n: Array) -> Array:
-    share = np.clip(k / np.maximum(1, n), 1e-12, 1 - 1e-12)
-    made: Array = k * np.log(share) + (n - k) * np.log1p(-share)
-    return made
 
 
 ENVELOPE = Kind(

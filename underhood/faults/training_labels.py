@@ -274,13 +274,16 @@ def _fall(witness: Witness) -> tuple[int, float, float]:
 
     Rates are against what later decisions lead to expect of each row; 0 days if it does not fall, more surely than by
     chance (Poisson) and farther than it ever fell before for as long: days come in storms and lulls, too. Of the
-    spans that fall, the one whose two rates make what was taught the likeliest.
+    spans that fall, the one whose two rates make what was taught the likeliest; none if not one of them falls more
+    surely than days differ anyway: where many are asked at once, there are few days.
     """
     asked, label, expected = witness.training["__asked"], witness.training["label"], witness.training["score"]
     ago = ((asked.max() - asked) / DAY_US).astype(int)
     usual = float(label.sum() / expected.sum())
     yes, told = np.bincount(ago, label), np.bincount(ago, expected)
+    miss = np.bincount(ago, label - usual * expected) if len(yes) else yes
     found: list[tuple[float, int, float, float]] = []
+    is_sure = False
     for days in range(1, len(yes) // 2 + 1):
         late, early = (float(yes[:days].sum()), float(told[:days].sum())), (yes[days:].sum(), told[days:].sum())
         if min(late[1], early[1]) < BOTH:
@@ -288,9 +291,11 @@ def _fall(witness: Witness) -> tuple[int, float, float]:
         ratio, before = late[0] / late[1], float(early[0] / early[1])
         lost, lowest = before * late[1] - late[0], _lowest(yes[days:], told[days:], min(days, len(yes) // 4))
         if ratio <= FELL * min(1.0, before, lowest) and lost > SURE * np.sqrt(before * late[1]):
+            spread = np.sqrt((miss[:days] - (before - usual) * told[:days]).var() + 1)
+            is_sure |= bool(lost > SURE * (np.sqrt(late[1]) + spread * np.sqrt(days)))
             worth = sum(float(k) * np.log(max(k, 1e-9) / e) for k, e in (late, early))
             found.append((worth, days, ratio, before))
-    return max(found)[1:] if found else (0, usual, 1.0)
+    return max(found)[1:] if is_sure else (0, usual, 1.0)
 
 
 def _lowest(yes: Array, told: Array, days: int) -> float:
