@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from underhood.build.trainset import open_training, settle_predicate, settle_value
 from underhood.faults.forms import decimals_lost, mark_again, number_form, over_decimals, text_form
 from underhood.faults.kinds import Injection, Scene, Suspect
-from underhood.faults.moved import drifted, looked
+from underhood.faults.moved import drifted, looked, moved_values
 from underhood.faults.moved_drills import _weights
 from underhood.faults.moved_few import past_of
 from underhood.faults.moved_forms import missing_move, number_moves
@@ -21,7 +21,7 @@ from underhood.faults.moved_shown import is_steady, piled
 from underhood.faults.moved_texts import text_moves
 from underhood.faults.moved_times import time_moves
 from underhood.faults.sides import open_sides, side_by_side
-from underhood.faults.values import VALUE_KINDS
+from underhood.faults.values import VALUE_KINDS, _moved_suspect
 from underhood.plan.changes import SOURCE, Change
 from underhood.plan.exprs import Expr, col, least, substitute, typed, wrap
 from underhood.plan.operations import NUMBER, TEXT
@@ -124,6 +124,20 @@ def test_a_fault_of_one_cohort_is_told_with_that_cohort(scene: Scene) -> None:
         assert found[0].parameters["factor"] == 0.01
         assert "depot is 'OAK'" in found[0].says
         assert restored(broken, found[0]) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_what_a_flag_has_come_to_be_is_told_as_a_flag(value: float, scene: Scene) -> None:
+    with struck(scene, Change(SOURCE, "kg", KG * 1000), share=0.03) as broken:
+        (few,) = moved_values(broken).moves
+        form = replace(few.form, kind="frozen column", undo=None, parameters={"value": value})
+        rows = col("row.fragile") == value
+        found = _moved_suspect(broken, replace(few, columns=("fragile",), form=form, rows=rows, usual=None))
+        where = to_sql(settle_predicate(broken.plan, found.where))
+        shown = broken.engine.rows(f'select distinct "row.fragile" from decisions where {where}')
+
+    assert shown == [(bool(value),)]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ kind "skew". The names are those of the catalogue in docs/faults.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -249,6 +249,10 @@ def _reach(scene: Scene, moved: Moved) -> tuple[Expr | None, str]:
 def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
     """A suspect whose undo is over the row: history is wrong too."""
     form, first = moved.form, moved.columns[0]
+    if scene.plan.inputs[first] == FLAG:
+        # numbers stand for flags where samples are compared
+        is_set, value = col(f"row.{first}"), form.parameters.get("value")
+        moved = replace(moved, rows=None if value is None else is_set if value else ~is_set)
     where, whom = _reach(scene, moved)
     undo: tuple[Change, ...] = ()
     if form.kind == "column swap":
@@ -257,7 +261,6 @@ def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
         row = col(f"row.{first}")
         back, rows = form.undo if form.undo is not None else wrap(moved.usual), moved.rows
         if scene.plan.inputs[first] == FLAG:
-            # numbers stand for flags where samples are compared
             back, rows = wrap(bool(moved.usual)), None
         undo = (Change(INPUT, first, back if rows is None else when(rows, back, row), where),)
     since = f"{moved.since:%Y-%m-%d %H:%M}"
