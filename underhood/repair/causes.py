@@ -195,6 +195,7 @@ def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect], i
 
     A value that was served wrong makes features that no training row has, and so on:
     such a suspect is told as the child that it is. What is wrong with a column in training makes no value wrong.
+    `is_inferred`: its kind infers, and infers nothing of a column that a contradiction explains already.
     """
     of_values = [s for s in before if not any(u.part in TRAINING_PARTS for u in s.undo)]
     wrong = {str(c): s for s in of_values for c in s.parameters.get("columns", ())}
@@ -204,7 +205,7 @@ def _without_children(scene: Scene, ruling: Ruling, before: Sequence[Suspect], i
         read = columns_of(suspect.where) if suspect.where is not None else frozenset()
         made_of = {i for c in read for i in _inputs_of(scene, c)}
         cause = next((wrong[c] for c in sorted(made_of) if c in wrong), None)
-        # two forms of a value that moved compete; one that contradicts history explains what it looks like
+        # two forms of a value compete, but not with one that contradicts history
         competes = "columns" in suspect.parameters and not (is_inferred and made_of <= served)
         if cause is None or competes:
             kept.append(suspect)
