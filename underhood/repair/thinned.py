@@ -16,7 +16,7 @@ from underhood.plan.render import quoted, sql_value
 from underhood.repair.decided import SHARE, asks_in_share, halvings_of, halvings_sql, view_sql
 from underhood.tables.local import Engine
 
-MANY, KEPT = 150_000, 50_000  # decisions from which a share is looked at, and about how many that is
+MANY, KEPT = 75_000, 50_000  # decisions from which a share is looked at, and about how many that is
 TAUGHT = 10_000  # training rows that are looked at in any case
 
 
