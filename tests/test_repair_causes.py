@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests import world
@@ -24,6 +24,7 @@ from underhood.plan.changes import INPUT, RECOMPUTED, WITHOUT, Change
 from underhood.plan.exprs import Expr, col, shown
 from underhood.plan.exprs import when as uh_when
 from underhood.repair import workbench as uh
+from underhood.repair.bench import Trial
 from underhood.repair.cases import read_case
 from underhood.repair.catches import quiet_scene
 from underhood.repair.causes import Cause, Diagnosis, _in_order, _verdict, _without_children, diagnosis_json
@@ -276,9 +277,16 @@ def test_what_is_wrong_with_a_column_in_training_explains_no_other_fault_of_its_
     assert _without_children(scene, ruling, [served]).suspects == ()
 
 
-def test_what_only_the_world_did_is_no_cause_even_if_another_map_of_the_scores_would_do_better() -> None:
-    scene = SimpleNamespace(told=None)
-    trial = SimpleNamespace(repaired=5, turned=5, n_bad=5, still_told=0, collateral=0.0, money_low=1.0)
+def all_repaired() -> Trial:
+    """Five of five are decided better, and nobody else is touched."""
+    none = np.zeros(0)
+    return Trial((), 5, 5, 5, 0, 100, 0, 0, 5, 9.0, 1.0, 1.0, 9.0, 0.5, {}, none, none, {})
+
+
+def test_what_only_the_world_did_is_no_cause_even_if_another_map_of_the_scores_would_do_better(
+    right_bench: Workbench,
+) -> None:
+    scene, trial = replace(quiet_scene(right_bench), n_bad=5), all_repaired()
     shift = Suspect("prior shift", "world", "it happens more often than it did", "select 1", ())
 
     verdict, says = _verdict(scene, [Cause(shift, trial, 0.5, stage=5)], None, None)
@@ -288,9 +296,8 @@ def test_what_only_the_world_did_is_no_cause_even_if_another_map_of_the_scores_w
     assert "5 of 5 are decided better" in says
 
 
-def test_a_fact_that_the_whole_complaint_lies_in_is_no_change_of_the_world() -> None:
-    scene = SimpleNamespace(told=None)
-    trial = SimpleNamespace(repaired=5, turned=5, n_bad=5, still_told=0, collateral=0.0, money_low=1.0)
+def test_a_fact_that_the_whole_complaint_lies_in_is_no_change_of_the_world(right_bench: Workbench) -> None:
+    scene, trial = replace(quiet_scene(right_bench), n_bad=5), all_repaired()
     fact = Suspect("precision loss", "source of km", "km is rounded to steps of 5", "select 1", ())
     shift = Suspect("prior shift", "world", "it happens more often than it did", "select 1", ())
     causes = [Cause(fact, None, 0.4, stage=1), Cause(shift, trial, 0.5, stage=5)]

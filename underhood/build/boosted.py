@@ -39,7 +39,7 @@ def foretold(
 
     `columns` is one row a row, doubles with NaN for null; those numbered in `texts` hold codes of levels.
     Null if the others say too little: if of the variance in the rows numbered `held` less than `least` is explained, or
-    next to nothing after the first trees. The same rows give the same answer: one thread, a fixed seed.
+    next to nothing after the first trees. The same rows give the same answer: one thread learns, with a fixed seed.
     """
     import lightgbm
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from underhood.build.scorer import Array
-from underhood.faults.extent import extent_of, log_likelihood
+from underhood.faults.extent import extent_of, rises
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.traffic import own_columns
 from underhood.faults.vectors import impact
@@ -131,7 +130,9 @@ def _suspect(scene: Scene, beyond: Beyond, share: float) -> Suspect:
         "order by asked_at, id"
     )
     outside = rows["h"] > 0
-    often = outside & (np.arange(len(outside)) >= come_often(outside))
+    # the odd row before they come often is no beginning
+    begins, news = rises(outside)
+    often = outside & (np.arange(len(outside)) >= (begins if news > NATS else 0))
     extent = extent_of(scene, rows["id"], often, np.ones(len(outside), dtype=bool))
     made = scene.plan.features[name]
     own = str(made.args[0]) if made.op == "col" else ""
@@ -149,21 +150,6 @@ def _suspect(scene: Scene, beyond: Beyond, share: float) -> Suspect:
         extent.since,
         {"columns": [name], "beyond": beyond.held, "decisions": int(outside.sum())},
     )
-
-
-def come_often(shows: Array) -> int:
-    """From which row on flags in order of time come far more often than before; 0 if they always came as often.
-
-    The likeliest single change of a share (two binomials); the odd row before it is no beginning.
-    """
-    at, n = np.flatnonzero(shows), len(shows)
-    if not len(at):
-        return 0
-    early, late = np.arange(len(at)), len(at) - np.arange(len(at))
-    worth = log_likelihood(early, at) + log_likelihood(late, n - at)
-    best = int(np.argmax(np.where(early / np.maximum(1, at) < late / (n - at), worth, -np.inf)))
-    gained = worth[best] - log_likelihood(np.array([len(at)]), np.array([n]))[0]
-    return int(at[best]) if gained > NATS else 0
 
 
 ENVELOPE = Kind(

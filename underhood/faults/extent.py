@@ -106,13 +106,13 @@ def rises(shows: Array) -> tuple[int, float]:
         return 0, 0.0
     total = np.concatenate([[0], np.cumsum(shows)]).astype(float)
     before, behind = total[at], total[-1] - total[at]
-    worth = log_likelihood(before, at) + log_likelihood(behind, n - at) - log_likelihood(total[-1:], np.array([n]))
+    worth = _log_likelihood(before, at) + _log_likelihood(behind, n - at) - _log_likelihood(total[-1:], np.array([n]))
     is_new = before / at < NEXT_TO_NOTHING * behind / (n - at)
     best = int(np.argmax(np.where(is_new, worth, -np.inf)))
     return int(at[best]), float(worth[best]) if is_new[best] else 0.0
 
 
-def log_likelihood(k: Array, n: Array) -> Array:
+def _log_likelihood(k: Array, n: Array) -> Array:
     """Of `k` in `n` rows that show something, at the rate at which they do: an array of nats."""
     rate = np.clip(k / np.maximum(1, n), 1e-12, 1 - 1e-12)
     made: Array = k * np.log(rate) + (n - k) * np.log1p(-rate)

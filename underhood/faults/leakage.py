@@ -71,6 +71,8 @@ def propose_leak(scene: Scene, random: np.random.Generator, cohort: Expr | None)
     column = columns[int(random.integers(len(columns)))]
     name, read = quoted("row." + column), col(f"row.{column}")
     low, high = scene.engine.rows(f"select quantile_cont({name}, 0.2), quantile_cont({name}, 0.9) from training")[0]
+    if low == high:
+        return None  # it would know nothing
     pull = float(random.uniform(0.5, 0.9))
     leaked = when(label, read * (1 - pull) + high * pull, read * (1 - pull) + low * pull)
     if cohort is not None or random.random() < 0.5:

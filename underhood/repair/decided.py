@@ -117,6 +117,7 @@ def _write(engine: Engine, plan: Plan, record: Path, cache: Path, say: Say) -> N
         return
     often = halvings_of(sum(decisions.values()), SHARED)
     made = cache.with_suffix(f".{os.getpid()}.made")
+    shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     try:
         if often and _comes_once(engine, decisions) and _comes_once(engine, outcomes):
@@ -130,8 +131,11 @@ def _write(engine: Engine, plan: Plan, record: Path, cache: Path, say: Say) -> N
         if often:
             some = f"select * from {_parquet(sorted(made.iterdir()))} where halvings >= {_kept(often)}"
             _copy(engine, f"{some} order by least(halvings, {often}) desc, place", _share_of(cache))
-        if not cache.exists():  # another process may have been as quick
+        try:
             os.replace(made, cache)
+        except OSError:
+            if not cache.exists():  # another process was quicker
+                raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
     older = sorted(cache.parent.glob("decided-*.parquet"), key=lambda p: p.stat().st_mtime)
