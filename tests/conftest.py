@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import world
 from underhood.repair import workbench as uh
@@ -14,6 +15,9 @@ from underhood.repair.cases import read_case
 from underhood.repair.workbench import Workbench
 
 os.environ["COLUMNS"] = "80"
+# how long an example takes says something of the machine, not of the code
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -157,7 +157,7 @@ def test_a_training_row_has_the_mean_of_the_labels_known_before_it_was_asked(des
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), hour=st.integers(0, 24 * 14))
 def test_no_training_row_changes_when_labels_known_later_change(tmp_path: Path, seed: int, hour: int) -> None:
     rows, moment = rows_of(seed, 80), START + timedelta(hours=hour)

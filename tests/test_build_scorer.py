@@ -101,7 +101,7 @@ def a_tree() -> st.SearchStrategy[Any]:
 
 
 @given(trees=st.lists(a_tree(), min_size=1, max_size=4), seed=st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_many_rows_at_once_give_the_sums_of_one_row_to_the_last_bit(trees: list[Any], seed: int) -> None:
     random = np.random.default_rng(seed)
     numbers = random.choice([0.0, -0.0, 1e-36, 0.1, 0.3, -1.5, 2.5, 1e300, np.nan], (2, 200))

@@ -63,7 +63,7 @@ def test_a_contract_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert {r.kind for r in read.rules} == set(KINDS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=8), st.text(max_size=8), st.floats(allow_nan=False, allow_infinity=False), st.datetimes())
 def test_any_text_number_and_moment_survives_the_file(name: str, value: str, number: float, at: datetime) -> None:
     import tomllib

@@ -176,7 +176,7 @@ def test_a_file_that_is_none_of_them_is_a_clear_error(tmp_path: Path, text: str)
         read(tmp_path, "x.yml", text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet="ab:-#'\"[]{}, \n|>&*%1", max_size=40))
 def test_any_text_is_read_or_refused_never_a_crash(text: str) -> None:
     with contextlib.suppress(ContractError):

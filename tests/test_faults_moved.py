@@ -401,7 +401,7 @@ def test_a_level_that_comes_as_another_is_told_beside_one_that_is_new_by_itself(
 # --- inject and undo ---
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0.001, 1000).map(lambda f: float(f"{f:.3g}")), st.floats(-1e5, 1e5).filter(lambda v: abs(v) > 1e-3))
 def test_what_a_factor_does_its_undo_takes_back(factor: float, value: float) -> None:
     undone = computed((col("row.x") * factor) / factor, value)
@@ -409,7 +409,7 @@ def test_what_a_factor_does_its_undo_takes_back(factor: float, value: float) -> 
     assert undone == pytest.approx(value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 99_999))
 def test_what_a_lost_decimal_mark_does_is_taken_back_above_the_usual_range(cents: int) -> None:
     value = cents / 100

@@ -41,7 +41,7 @@ def named(engine, name, values):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(finite, min_size=1, max_size=60), st.lists(finite, min_size=1, max_size=60))
 def test_the_engine_counts_as_numpy_does_to_the_last_bit(one, other):
     with Engine() as engine:
@@ -134,7 +134,7 @@ def test_the_tail_of_chi_squared_is_the_one_of_the_books(freedom, statistic):
         assert chi2_tail(statistic, freedom) < 1e-90
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(st.integers(0, 30), st.integers(1, 10_000), min_size=1))
 def test_a_distance_to_oneself_is_nothing_and_distances_stay_in_bounds(counts):
     same = distance(counts, counts)

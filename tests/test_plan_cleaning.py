@@ -230,7 +230,7 @@ def test_the_questions_are_those_of_the_rows_that_are_kept(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3)), st.one_of(st.none(), st.integers(-3, 3))), max_size=12),
     st.lists(st.sampled_from(["drop", "dedupe", "all", "null", "fill"]), max_size=4, unique=True),

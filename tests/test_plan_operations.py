@@ -138,7 +138,7 @@ def test_an_index_that_is_no_whole_number_is_refused() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@settings(max_examples=15, derandomize=True, database=None)
 @given(st.integers(0, 2**32))
 def test_any_expressions_on_any_rows_have_the_same_values_in_both_renderings(engine: Engine, seed: int) -> None:
     random = Random(seed)

@@ -240,7 +240,7 @@ def test_the_same_table_always_has_the_same_profile() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(-50, 50) | st.none(), max_size=60),
     st.lists(st.integers(-50, 50) | st.none(), max_size=60),
@@ -258,7 +258,7 @@ def test_merged_counts_of_few_values_are_those_of_the_whole(one: list[int | None
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.sampled_from([0.1, 1.0, 30.0]), st.sampled_from([0.0, 5.0, 1e6]))
 def test_merged_shares_are_those_of_the_whole_within_a_bin_of_each(seed: int, width: float, apart: float) -> None:
     random = np.random.default_rng(seed)
@@ -313,7 +313,7 @@ def test_merged_times_stay_times() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.sampled_from("aZz09é -/.Ä\n'"), max_size=60), min_size=1, max_size=8))
 def test_a_shape_is_the_same_in_sql_and_in_python(texts: list[str]) -> None:
     with Engine(threads=1) as engine:

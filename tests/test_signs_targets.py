@@ -179,7 +179,7 @@ def test_an_ordered_risk_that_fades_out_is_no_leak(engine: Engine) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(1, 10_000), share=st.integers(3, 60), levels=st.integers(2, 400))
 def test_columns_drawn_without_looking_at_the_label_are_never_leaks(seed: int, share: int, levels: int) -> None:
     columns = [

@@ -199,7 +199,7 @@ def test_ten_thousand_columns_are_read(engine: Engine, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.binary(max_size=400) | st.text(st.sampled_from('ab1,;\t|"\n\r\0é.-:'), max_size=200).map(str.encode))
 def test_no_bytes_whatever_break_it(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     with Engine(threads=1) as engine:
@@ -211,7 +211,7 @@ def test_no_bytes_whatever_break_it(tmp_path_factory: pytest.TempPathFactory, co
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(), st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=12)),

@@ -183,7 +183,7 @@ VALUES = st.lists(st.tuples(st.integers(-3, 3) | st.none(), st.sampled_from(["x"
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(VALUES)
 def test_accepted_and_set_aside_rows_are_together_all_rows(rows: list[tuple[int | None, str | None]]) -> None:
     rules: list[Rule] = [
