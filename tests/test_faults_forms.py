@@ -67,6 +67,23 @@ def test_a_grid_is_found_with_its_step(step: float, way: np.ufunc) -> None:
     assert (form.kind, form.parameters["step"]) == ("precision loss", step)
 
 
+def test_whole_numbers_rounded_down_to_even_ones_are_rounded_and_not_shifted() -> None:
+    again = np.random.default_rng(3).integers(0, 40, 600).astype(float)
+    served = np.floor(again / 2) * 2
+    changed = served != again
+    form = number_form("bought", served[changed], again[changed], again[~changed])
+    assert form
+    assert (form.kind, form.parameters) == ("precision loss", {"step": 2.0, "way": "down"})
+
+
+def test_a_shift_of_some_rows_is_no_rounding_though_all_that_it_made_lie_on_a_grid() -> None:
+    again = np.array([3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0] * 20)
+    rest = np.array([1.0, 3.0, 5.0, 21.0] * 20)  # odd as well: nothing says that odd ones alone changed
+    form = number_form("bought", again - 1, again, rest)
+    assert form
+    assert form.kind == "shift"
+
+
 def test_values_that_belong_to_other_rows_have_no_form() -> None:
     assert number_form("x", RANDOM.permutation(VALUES), VALUES, NO_REST) is None
     texts = np.array(RANDOM.choice(list("abcdef"), 300), dtype=object)

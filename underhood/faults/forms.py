@@ -49,7 +49,22 @@ def number_form(column: str, served: Array, again: Array, rest: Array) -> Form |
     whole = (again != np.round(again)).all() and len(rest) >= ENOUGH and (rest == np.round(rest)).all()
     if constant is None and whole and (comma := _comma(column, served, again)):
         return comma
-    return constant or next((found for form in forms if (found := form(column, served, again))), None)
+    found = constant or next((made for form in forms if (made := form(column, served, again))), None)
+    return (_coarser(column, served, again, rest) or found) if found and found.kind == "shift" else found
+
+
+def _coarser(column: str, served: Array, again: Array, rest: Array) -> Form | None:
+    """The grid that whole numbers fell down to, if it tells which of them changed: to evens, each odd one is shifted.
+
+    What adds a constant does so to numbers on the grid as well, at the rate at which others lie there.
+    """
+    found = _grid(column, served, again)
+    if found is None or not len(rest):
+        return None
+    grid = found.parameters["step"]
+    changed, others = (_near(v, np.round(v / grid) * grid) for v in (again, rest))
+    is_chance = (1 - others.mean()) ** len(again) >= BY_CHANCE
+    return None if changed.any() or is_chance else found
 
 
 def _holds(equal: Array) -> bool:

@@ -128,6 +128,9 @@ def _can_show(column: str, form: Form) -> str:
         return f"{name} <> 0"
     if form.kind == "decimal comma":
         return f"{name} <> round({name})"
+    if form.kind == "precision loss" and "step" in told:
+        off = f"abs({name} / {told['step']!r} - round({name} / {told['step']!r}))"
+        return f"{off} > 1e-9 * greatest(1, abs({name} / {told['step']!r}))"
     return ""
 
 
