@@ -33,7 +33,7 @@ from underhood.plan.exprs import columns_of
 from underhood.repair import workbench as uh
 from underhood.repair.adopt import Adopted, adopt_system, open_adopted
 from underhood.repair.catches import kinds_named, quiet_scene, run_drills
-from underhood.repair.causes import CAUSE, NOTHING, OPEN, Diagnosis
+from underhood.repair.diagnosis import CAUSE, NOTHING, OPEN, Diagnosis
 from underhood.repair.replay import decision_from
 from underhood.repair.roles import Roles
 from underhood.repair.unseen import COULD_NOT, FEW, FIELDS, FULL, MADE_HERE, can_try

@@ -27,8 +27,9 @@ from underhood.repair import workbench as uh
 from underhood.repair.bench import Trial
 from underhood.repair.cases import read_case
 from underhood.repair.catches import quiet_scene
-from underhood.repair.causes import Cause, Diagnosis, _in_order, _verdict, _without_children, diagnosis_json
+from underhood.repair.causes import _in_order, _without_children
 from underhood.repair.complaint import Complaint, parse_email
+from underhood.repair.diagnosis import Cause, Diagnosis, diagnosis_json, verdict_of
 from underhood.repair.workbench import Workbench
 from underhood.run.decide import decider
 
@@ -258,7 +259,7 @@ def kinds(found: Diagnosis) -> list[str]:
 def test_a_suspect_that_nothing_undoes_leaves_the_case_open_and_is_said() -> None:
     thin = Suspect("training gap", "training set", "only 2 training rows are alike", "select 1", ())
 
-    verdict, says = _verdict(None, [Cause(thin, None, 0.0)], None, None)
+    verdict, says = verdict_of(None, [Cause(thin, None, 0.0)], None, None)
 
     assert verdict == "open"
     assert says.startswith("only 2 training rows are alike.")
@@ -289,7 +290,7 @@ def test_what_only_the_world_did_is_no_cause_even_if_another_map_of_the_scores_w
     scene, trial = replace(quiet_scene(right_bench), n_bad=5), all_repaired()
     shift = Suspect("prior shift", "world", "it happens more often than it did", "select 1", ())
 
-    verdict, says = _verdict(scene, [Cause(shift, trial, 0.5, stage=5)], None, None)
+    verdict, says = verdict_of(scene, [Cause(shift, trial, 0.5, stage=5)], None, None)
 
     assert verdict == "world changed"
     assert says.startswith("it happens more often than it did. No part of the system contradicts itself")
@@ -303,7 +304,7 @@ def test_a_fact_that_the_whole_complaint_lies_in_is_no_change_of_the_world(right
     causes = [Cause(fact, None, 0.4, stage=1), Cause(shift, trial, 0.5, stage=5)]
 
     assert _in_order(causes) == causes == _in_order(causes[::-1])
-    assert _verdict(scene, causes, None, None)[0] == "cause"
+    assert verdict_of(scene, causes, None, None)[0] == "cause"
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ from underhood.faults.vectors import DEFAULT, inject_default
 from underhood.plan.exprs import col
 from underhood.repair.bench import survey
 from underhood.repair.catches import quiet_scene
-from underhood.repair.causes import Diagnosis, diagnose, weigh
+from underhood.repair.causes import diagnose, weigh
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean, view_sql
+from underhood.repair.diagnosis import Diagnosis
 from underhood.repair.drill import complained
 from underhood.repair.meaning import Meaning
 from underhood.repair.quiet import Quiet, quiet_times

@@ -16,9 +16,10 @@ from underhood.plan.changes import INPUT, ROUTE, SOURCE, THRESHOLD, Change
 from underhood.plan.exprs import col
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
-from underhood.repair.causes import Diagnosis, diagnose, proven, shapley
+from underhood.repair.causes import diagnose, shapley
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean
+from underhood.repair.diagnosis import Diagnosis, proven
 from underhood.repair.meaning import Meaning
 from underhood.repair.swaps import swap
 
@@ -81,6 +82,21 @@ def test_faults_that_only_both_undone_repair_share_it_evenly(right_bench: Workbe
     assert sum(c.share for c in found.causes[:2]) == pytest.approx(1)
     assert found.together is not None
     assert found.together.turned == 5 > max(alone)
+
+
+@pytest.mark.slow
+def test_a_fault_that_shows_only_among_those_whom_the_first_one_leaves_is_found_there(right_bench: Workbench) -> None:
+    # history is wrong about km as well, so only those in question show it, and half of them have another trouble
+    faults = (Change(INPUT, "jam", col("row.jam") * 0.1, MILL), Change(SOURCE, "km", col("row.km") * 0.4, OAK))
+    with struck(right_bench, *faults) as scene:
+        oak, mill = (turned(scene, "quiet", f"d.\"row.depot\" = '{d}'") for d in ("OAK", "MILL"))
+        found = complained_about(scene, [*oak, *mill], "quiet")
+        in_question = scene.engine.rows("select count(*) from decisions where bad")
+
+    assert found.says.startswith("2 faults at once")
+    assert {c.suspect.part for c in found.causes[:2]} == {"input jam", "source of km"}
+    assert in_question == [(8,)]  # the look at half of them has put the view back
+    assert not {"unit change"} & {r.kind for r in found.rulings if not r.suspects}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.plan.changes import BUNDLE, SCORE
 from underhood.plan.exprs import columns_of
 from underhood.plan.render import sql_value, to_sql
-from underhood.repair.causes import Diagnosis
+from underhood.repair.diagnosis import Diagnosis
 from underhood.repair.drill import Struck
 
 NUMBER, ONSET = 0.05, timedelta(days=1)  # tolerance of a number; of an onset

@@ -25,8 +25,9 @@ from underhood.faults import KINDS
 from underhood.faults.kinds import Kind, Scene
 from underhood.plan.exprs import Expr, col
 from underhood.plan.render import to_sql
-from underhood.repair.causes import CAUSE, diagnose
+from underhood.repair.causes import diagnose
 from underhood.repair.decided import mean
+from underhood.repair.diagnosis import CAUSE
 from underhood.repair.drill import NAMED, diagnosed, struck_by
 from underhood.repair.meaning import Meaning
 from underhood.repair.workbench import Workbench, deployed, moment

@@ -18,9 +18,9 @@ from bench.faults.truth import Line
 from underhood.faults.kinds import Injection, Kind, Scene
 from underhood.plan.changes import BUNDLE, FEATURE, INPUT, ROUTE, SCORE, SOURCE, THRESHOLD, UNTIL, Change
 from underhood.plan.exprs import col
-from underhood.repair.causes import CAUSE, Diagnosis
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import corrected_labels, mean
+from underhood.repair.diagnosis import CAUSE, Diagnosis
 from underhood.repair.drill import LEAST, Struck, diagnosed, some_cohort, some_onset
 
 TWO = "two faults"

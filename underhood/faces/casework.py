@@ -102,7 +102,7 @@ def diagnose(face: Face, number: int | None, is_all: bool) -> None:
     """
     from underhood.faces.show import show_diagnosis
     from underhood.repair.cases import read_case
-    from underhood.repair.causes import diagnosis_json
+    from underhood.repair.diagnosis import diagnosis_json
     from underhood.repair.workbench import diagnose_case
 
     with bench(face) as b:

@@ -17,7 +17,7 @@ from underhood.faults import KINDS
 from underhood.faults.kinds import Ruling
 from underhood.ground.errors import UnderhoodError
 from underhood.repair.cases import Case
-from underhood.repair.causes import Diagnosis
+from underhood.repair.diagnosis import Diagnosis
 from underhood.repair.layers import Opened, Reading
 from underhood.repair.patches import Patch
 from underhood.repair.pin import Pinned

@@ -9,75 +9,48 @@ away, several are tried together and get their shares (Shapley 1953).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from math import factorial
-from typing import Any
 
 from underhood.build.trainset import settle_predicate
 from underhood.faults import KINDS
 from underhood.faults.kinds import BESIDE, RECORD, Kind, Ruling, Scene, Suspect
 from underhood.faults.values import VALUE_KINDS, served_otherwise
-from underhood.plan.changes import CALIBRATION, LABEL, ROUTE, TRAINING_PARTS, UNTIL, change_json
-from underhood.plan.exprs import as_json, columns_of, shown
+from underhood.plan.changes import TRAINING_PARTS, UNTIL
+from underhood.plan.exprs import columns_of
 from underhood.plan.render import to_sql
-from underhood.repair.bench import Ground, Trial, survey, trial_json
+from underhood.repair.bench import Ground, Trial, survey
+from underhood.repair.diagnosis import (
+    CAUSE,
+    CERTAIN,
+    INFERRED,
+    OPEN,
+    OUTSIDE,
+    UNTOUCHED,
+    WORLD,
+    Cause,
+    Diagnosis,
+    proven,
+    verdict_of,
+)
 from underhood.repair.meaning import Meaning
-from underhood.repair.neighbourhood import Harm, Neighbourhood, around, around_all, harm_of
+from underhood.repair.neighbourhood import around, around_all, harm_of
 from underhood.repair.quiet import Quiet, quiet_times
+from underhood.repair.remainder import in_question, left_by
 from underhood.repair.swaps import reached_by, swap
 from underhood.repair.thinned import thinned
-from underhood.repair.trace import Trace, trace_row
+from underhood.repair.trace import trace_row
 
-CAUSE, NO_HARM, NOTHING, UNTOUCHED, OPEN = "cause", "no harm", "nothing broken", "untouched", "open"
-WORLD, MOVED = "world changed", "No part of the system contradicts itself: the world moved"
-REPAIRS, COLLATERAL = 0.5, 0.02
 # What a suspect is worth by the stage at which its kind looks, before the bench: the record's
 # contradictions are facts, what moved in the world is always a little true.
 TRUST: Mapping[int, float] = {1: 1.0, 2: 0.95, 3: 0.9, 4: 0.6, 5: 0.5}
-OUTSIDE = 5  # the stage of what moved in the world, which no undo takes back
-# Parts of which a suspect is never more than an inference, at whatever stage its kind looks: outcomes that do not
-# come, or come otherwise, contradict nothing, and nothing on the bench undoes them.
-INFERRED = ("outcomes",)
-CERTAIN = 2  # the last stage at which a suspect is a fact of the record, not an inference
 BLAME = 0.3  # the most that a fact's weight loses by what its undoing breaks
 GLANCE = 6_000  # decisions of a large record in which a wrong value is looked for before all else
 PROVEN = 1  # causes of a large record whose undoing is tried on all of it
 PLAIN = 0.85  # weight from which a cause is plain
 TOGETHER, SHARE = 4, 0.1  # suspects tried together at most; a smaller share of the repair is nobody's
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Cause:
-    """A suspect with what its undo did on the bench; `weight` ranks causes, 1 is a perfect undo of a fact.
-
-    `covers`: share of the decisions complained about that lie in its cohort. `stage` is
-    its kind's. `share`: its part of what all causes together repair; 1 if it is the only one.
-    `quiet`: how often the same look tells of the same where nobody complained; null if that was not measured.
-    """
-
-    suspect: Suspect
-    trial: Trial | None
-    weight: float
-    covers: float = 1.0
-    stage: int = 3
-    share: float = 1.0
-    quiet: Quiet | None = None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The verdict in words, with causes best first, kinds ruled out, and the neighbourhood of the scores."""
-
-    verdict: str
-    says: str
-    causes: tuple[Cause, ...]
-    rulings: tuple[Ruling, ...]
-    neighbourhood: Neighbourhood | None
-    harm: Harm | None
-    traces: tuple[Trace, ...] = ()
-    together: Trial | None = None
 
 
 def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say: Say = lambda line: None) -> Diagnosis:
@@ -95,13 +68,14 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
             _glance(thin, kinds, say)
         ground = survey(thin)
         rulings, causes = weigh(thin, ground, kinds, say)
+        rulings, causes = _with_the_rest(thin, ground, kinds, rulings, causes, say)
         causes, together = _shared(thin, ground, causes)
         causes = [_heard(thin, kinds, c) if n < PROVEN else c for n, c in enumerate(causes)]
     if every > 1:
         say("counting the first cause on all decisions")
         causes = [_proven_on_all(scene, c, every) if n < PROVEN else c for n, c in enumerate(causes)]
     neighbourhood, harm = around(ground) if every == 1 else around_all(scene, ground), harm_of(ground)
-    verdict, says = _verdict(scene, causes, neighbourhood, harm, together)
+    verdict, says = verdict_of(scene, causes, neighbourhood, harm, together)
     if causes and causes[0].quiet and causes[0].quiet.tried and verdict in (CAUSE, WORLD):
         says = f"{says}. False alarms: {causes[0].quiet.says}"
     return Diagnosis(verdict, says, tuple(causes), tuple(rulings), neighbourhood, harm, together=together)
@@ -169,6 +143,31 @@ def weigh(
                 say(f"on the bench: {', '.join(map(str, suspect.undo[:2]))}")
             causes.append(replace(_try(scene, ground, suspect, kind.stage, trains), quiet=rate))
     return rulings, _in_order(causes)
+
+
+def _with_the_rest(
+    scene: Scene, ground: Ground, kinds: Sequence[Kind], rulings: list[Ruling], causes: list[Cause], say: Say
+) -> tuple[list[Ruling], list[Cause]]:
+    """Rulings and causes with facts that show only among those whom the facts found so far leave as they were.
+
+    Such a fact counts if undoing it turns most of these, or, where nothing undoes it, if it touches nearly all.
+    """
+    facts = [c for c in causes if c.trial is not None and c.stage <= CERTAIN]
+    left = left_by(ground, [c.trial for c in facts if c.trial is not None])
+    if not left:
+        return rulings, causes
+    say(f"{len(left)} of {scene.n_bad} stay as they were: looking at these alone")
+    with in_question(scene, left) as rest:
+        some, found = weigh(rest, survey(rest), [k for k in kinds if k.stage <= CERTAIN], say, trains=False)
+        told = {(c.suspect.kind, c.suspect.part) for c in causes}
+        fresh = [c for c in found if (c.suspect.kind, c.suspect.part) not in told and _tells(rest, c)]
+    now = {c.suspect.kind: r for c in fresh for r in some if r.kind == c.suspect.kind}
+    rulings = [r if r.suspects else now.get(r.kind, r) for r in rulings]
+    return rulings, _in_order([*causes, *(_try(scene, ground, c.suspect, c.stage, True) for c in fresh)])
+
+
+def _tells(scene: Scene, cause: Cause) -> bool:
+    return cause.covers >= PLAIN if cause.trial is None else proven(scene, cause.trial) > 0.5
 
 
 def _in_order(causes: Sequence[Cause]) -> list[Cause]:
@@ -247,16 +246,6 @@ def _covers(scene: Scene, suspect: Suspect) -> float:
     return float(scene.engine.rows(f"select avg(({test} is true)::INT) from decisions where bad")[0][0] or 0.0)
 
 
-def proven(scene: Scene, trial: Trial) -> float:
-    """How far the bad thing goes away, 0 to 1: decided better, or, of what people say they were told, otherwise.
-
-    What is sent elsewhere, or mapped, is always decided otherwise: that alone proves nothing.
-    """
-    goes_round = any(c.part in (ROUTE, CALIBRATION) for c in trial.changes)
-    otherwise = trial.turned if scene.told is not None and not goes_round else 0
-    return max(trial.repaired, otherwise) / max(1, trial.n_bad)
-
-
 def _shared(scene: Scene, ground: Ground, causes: list[Cause]) -> tuple[list[Cause], Trial | None]:
     """The causes with their shares of what all of them repair, and all of them undone together; null if one does it.
 
@@ -306,100 +295,6 @@ def shapley(n: int, worth: Mapping[frozenset[int], float]) -> list[float]:
     return shares
 
 
-def _verdict(
-    scene: Scene,
-    causes: Sequence[Cause],
-    near: Neighbourhood | None,
-    harm: Harm | None,
-    together: Trial | None = None,
-) -> tuple[str, str]:
-    if together is not None:
-        return CAUSE, _says_together(scene, [c for c in causes if c.share < 1], together)
-    best = next((c for c in causes if c.trial and _repairs(scene, c)), None)
-    if best and best.trial and (best.stage != OUTSIDE or causes[0].stage > CERTAIN):
-        # what only the world did is no fault of the system, though another map of the scores would do better by it
-        verdict, world = (WORLD, f"{MOVED}. ") if best.stage == OUTSIDE else (CAUSE, "")
-        return verdict, f"{best.suspect.says}. {world}{_says_undone(scene, best.trial)}{_beside(best, causes)}"
-    fact = next((c for c in causes if not c.trial and c.stage <= CERTAIN and c.covers >= REPAIRS), None)
-    if fact:
-        return CAUSE, f"{fact.suspect.says}. The record itself shows it; no swap on the bench is needed to see it"
-    if causes and causes[0].stage == OUTSIDE:
-        return WORLD, f"{causes[0].suspect.says}. {MOVED}"
-    real = next((c for c in causes if c.trial), None)
-    if real and real.trial:
-        return _real_but(real.suspect, real.trial, harm)
-    if causes:
-        return OPEN, f"{causes[0].suspect.says}. Nothing is known that would undo it, so it is not proven on the bench"
-    return _nothing(near, harm)
-
-
-def _says_undone(scene: Scene, trial: Trial) -> str:
-    left = f", {trial.still_told:,} of them still told '{scene.told}'" if scene.told else ""
-    if trial.repaired >= REPAIRS * max(1, trial.n_bad):
-        return f"Undone on the bench, {trial.repaired:,} of {trial.n_bad:,} are decided better{left}"
-    return f"Undone on the bench, {trial.turned:,} of {trial.n_bad:,} are decided otherwise{left}"
-
-
-def _beside(best: Cause, causes: Sequence[Cause]) -> str:
-    """Other facts of the record, which are so whether or not they turned these decisions."""
-    facts = [c for c in causes if c is not best and c.stage <= CERTAIN and c.covers >= REPAIRS]
-    return f". Beside it, though it did not turn these: {'; '.join(c.suspect.says for c in facts)}" if facts else ""
-
-
-def _says_together(scene: Scene, causes: Sequence[Cause], trial: Trial) -> str:
-    told = "; and ".join(f"{c.suspect.says} ({c.share:.0%} of the repair)" for c in causes)
-    return f"{len(causes)} faults at once: {told}. {_says_undone(scene, trial)}"
-
-
-def _repairs(scene: Scene, cause: Cause) -> bool:
-    """Most of it goes away, and the others do not pay for it: few get worse, or all in all it clearly costs less.
-
-    What contradicts the record was wrong whomever it served.
-    """
-    trial = cause.trial
-    if trial is None:
-        return False
-    if cause.stage <= CERTAIN and scene.told is not None:
-        return proven(scene, trial) >= REPAIRS
-    others_pay = trial.collateral > COLLATERAL and trial.money_low <= 0
-    return trial.repaired >= REPAIRS * max(1, trial.n_bad) and not others_pay
-
-
-def _real_but(suspect: Suspect, trial: Trial, harm: Harm | None) -> tuple[str, str]:
-    """A suspect that shows, but whose undoing does not take the bad thing away."""
-    # a label that is itself in doubt cannot tell whether anybody was harmed
-    doubtful = any(c.part == LABEL for c in suspect.undo)
-    if harm and not doubtful and abs(harm.z) < 2 and trial.money_low <= 0:
-        worse = trial.changed - trial.repaired - trial.bettered - trial.broken
-        return NO_HARM, (
-            f"{suspect.says}. Nobody was measurably harmed: they were told {harm.told:.3f} on average and it happened "
-            f"to {harm.happened:.3f}; with usual values in their place {trial.repaired:,} of {trial.n_bad:,} decisions "
-            f"would have been better and {worse:,} worse"
-        )
-    return OPEN, (
-        f"{suspect.says}. That is so, but undoing it turns only {trial.repaired:,} of {trial.n_bad:,}: "
-        "it is not the reason, or not all of it"
-    )
-
-
-def _nothing(near: Neighbourhood | None, harm: Harm | None) -> tuple[str, str]:
-    """No part shows a fault: were decisions like these told what is so?"""
-    if near is None:
-        return OPEN, "no outcome is known of decisions like these: the question stays open until some are"
-    happened = harm is not None and harm.happened >= 0.5
-    if near.tells_too_little if happened else near.tells_too_much:
-        return OPEN, (
-            f"no part explains it, but decisions like these are told too {'little' if happened else 'much'}: "
-            f"{near.told:.1%} on average, and it happened in {near.happened:.1%} ({near.low:.1%} to {near.high:.1%}) "
-            f"of {near.n:,}"
-        )
-    return NOTHING, (
-        f"of {near.n:,} decisions that were told about {near.told:.0%}, it happened in {near.happened:.1%} "
-        f"({near.low:.1%} to {near.high:.1%}). What was told is what is so; this was one of the cases in which it "
-        f"{'happens' if happened else 'does not'}"
-    )
-
-
 def _traced(scene: Scene, meaning: Meaning) -> Diagnosis:
     training = scene.bundle.made_from["training"]
     traces = tuple(
@@ -415,36 +310,3 @@ def _traced(scene: Scene, meaning: Meaning) -> Diagnosis:
         f"{sum(t.training for t in traces):,} training rows used it"
     )
     return Diagnosis(UNTOUCHED if not decisions else OPEN, says, (), (), None, None, traces)
-
-
-def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
-    """The diagnosis as a case keeps it."""
-    return {
-        "verdict": found.verdict,
-        "says": found.says,
-        "causes": [
-            {
-                "kind": c.suspect.kind,
-                "part": c.suspect.part,
-                "says": c.suspect.says,
-                "since": c.suspect.since,
-                "where": None if c.suspect.where is None else as_json(c.suspect.where),
-                "where_reads": None if c.suspect.where is None else shown(c.suspect.where),
-                "parameters": dict(c.suspect.parameters),
-                "evidence": c.suspect.evidence,
-                "undo": [change_json(u) for u in c.suspect.undo],
-                "weight": round(c.weight, 4),
-                "covers": round(c.covers, 4),
-                "stage": c.stage,
-                "share": round(c.share, 4),
-                "quiet": asdict(c.quiet) if c.quiet else None,
-                "trial": trial_json(c.trial) if c.trial else None,
-            }
-            for c in found.causes
-        ],
-        "together": trial_json(found.together) if found.together else None,
-        "ruled_out": [{"kind": r.kind, "says": r.says} for r in found.rulings if not r.suspects],
-        "neighbourhood": asdict(found.neighbourhood) if found.neighbourhood else None,
-        "harm": asdict(found.harm) if found.harm else None,
-        "traces": [asdict(t) for t in found.traces],
-    }

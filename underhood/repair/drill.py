@@ -19,9 +19,10 @@ from underhood.faults.kinds import Injection, Kind, Scene
 from underhood.plan.exprs import Expr, col
 from underhood.plan.operations import FLAG, TEXT
 from underhood.plan.render import quoted, sql_value
-from underhood.repair.causes import Diagnosis, diagnose
+from underhood.repair.causes import diagnose
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import corrected_labels, mean
+from underhood.repair.diagnosis import Diagnosis
 from underhood.repair.meaning import Meaning
 
 SEVERITIES = ("all", "cohort", "canary")

@@ -41,7 +41,7 @@ from underhood.plan.exprs import Expr, col, columns_of, from_json, shown
 from underhood.plan.operations import NUMBER
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.bench import Ground
-from underhood.repair.causes import CAUSE
+from underhood.repair.diagnosis import CAUSE
 from underhood.repair.neighbourhood import logit
 
 LOOKED_AT = 100_000  # decisions that a cut is chosen on: a million took 15 s, this takes one

@@ -14,7 +14,7 @@ from underhood.build.bundle import load
 from underhood.faults.kinds import Scene
 from underhood.plan.render import quoted, sql_value
 from underhood.repair.cases import Case, read_case
-from underhood.repair.causes import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED, WORLD
+from underhood.repair.diagnosis import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED, WORLD
 from underhood.repair.earlier import Sign, earlier_signs
 from underhood.repair.fixes import blame_of
 from underhood.repair.layers import Opened

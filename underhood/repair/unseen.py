@@ -23,7 +23,8 @@ from underhood.ground.errors import NotCapturedError, ProjectError
 from underhood.plan.changes import BUNDLE, FEATURE, INPUT, OUTCOME, SOURCE, TRAFFIC, TRAINING_PARTS, UNTIL, Change
 from underhood.plan.exprs import Expr, columns_of
 from underhood.plan.operations import TEXT
-from underhood.repair.causes import NOTHING, OPEN, Diagnosis, diagnose
+from underhood.repair.causes import diagnose
+from underhood.repair.diagnosis import NOTHING, OPEN, Diagnosis
 from underhood.repair.meaning import Meaning
 
 Say = Callable[[str], None]

@@ -22,9 +22,10 @@ from underhood.plan.exprs import shown
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.bench import Ground, survey
 from underhood.repair.cases import Case, open_case, read_case, save
-from underhood.repair.causes import CERTAIN, Cause, Diagnosis, diagnosis_json, weigh
+from underhood.repair.causes import weigh
 from underhood.repair.complaint import Complaint
 from underhood.repair.decided import corrected_labels, mean
+from underhood.repair.diagnosis import CERTAIN, Cause, Diagnosis, diagnosis_json
 from underhood.repair.meaning import Meaning
 from underhood.repair.thinned import thinned
 from underhood.repair.unseen import seeing

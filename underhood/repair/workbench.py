@@ -47,9 +47,9 @@ from underhood.repair.cases import (
 from underhood.repair.cases import (
     open_case as open_case_in,
 )
-from underhood.repair.causes import Diagnosis, diagnosis_json
 from underhood.repair.complaint import Complaint, read_complaint
 from underhood.repair.decided import lay_out, mean, share_asks
+from underhood.repair.diagnosis import Diagnosis, diagnosis_json
 from underhood.repair.fixes import blame_of, candidates
 from underhood.repair.intake import understand
 from underhood.repair.layers import Opened, open_layers
