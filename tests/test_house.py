@@ -49,6 +49,7 @@ GUESTS = {
         "underhood/faces/watching.py",
     ],
     "rich": [
+        "underhood/faces/progress.py",
         "underhood/faces/show.py",
         "underhood/faces/show_lineage.py",
         "underhood/faces/show_starting.py",

@@ -16,7 +16,8 @@ import click
 
 from underhood.faces.answers import fail
 from underhood.faces.cli import main
-from underhood.faces.show import Progress, console
+from underhood.faces.progress import Progress
+from underhood.faces.show import console
 from underhood.ground.errors import UnderhoodError
 from underhood.repair.workbench import Workbench, open_workbench
 
@@ -82,7 +83,6 @@ def run() -> None:
             for command in commands:
                 to.print(f"\n[bold]$ underhood {command}[/]", highlight=False)
                 type_in(bench, command)
-                progress.close()
     report = (WHERE / "case-1.html").resolve()
     to.print(f"\n[bold]Done in {time.monotonic() - began:.0f} s.[/] The report of the first case:")
     to.print(str(report), soft_wrap=True)

@@ -44,7 +44,6 @@ def adopt(face: Face, log: str, **said: Any) -> None:
       underhood adopt log.csv --inputs raw.csv --training rows.csv
       underhood case open "…" && underhood diagnose
     """
-    from underhood.faces.show import Progress, console
     from underhood.faces.show_adopting import show_adopted
     from underhood.ground.errors import ProjectError
     from underhood.repair.adopt import adopt_system, adopted_json
@@ -57,25 +56,21 @@ def adopt(face: Face, log: str, **said: Any) -> None:
     own = ("key", "at", "score", "action", "version", "outcome_at")
     features = tuple(f.strip() for f in said["features"].split(",") if f.strip())
     roles = Roles(**{r: said[r] for r in own}, outcome=column, happened=happened, inputs=features)
-    progress = Progress(console(stderr=True))
-    try:
-        made = adopt_system(
-            log,
-            said["out"],
-            name=said["name"],
-            roles=roles,
-            scorer=scorers[0] if scorers else None,
-            training=said["training"] or None,
-            inputs=said["inputs"] or None,
-            cuts=_cuts(said["cuts"]),
-            otherwise=said["otherwise"],
-            goal=said["goal"],
-            zone=said["zone"],
-            force=said["force"],
-            say=progress,
-        )
-    finally:
-        progress.close()
+    made = adopt_system(
+        log,
+        said["out"],
+        name=said["name"],
+        roles=roles,
+        scorer=scorers[0] if scorers else None,
+        training=said["training"] or None,
+        inputs=said["inputs"] or None,
+        cuts=_cuts(said["cuts"]),
+        otherwise=said["otherwise"],
+        goal=said["goal"],
+        zone=said["zone"],
+        force=said["force"],
+        say=face.progress,
+    )
     answer(face, adopted_json(made), lambda to: show_adopted(to, made))
 
 

@@ -17,12 +17,16 @@ from underhood.ground.errors import UnderhoodError
 
 @dataclass(frozen=True)
 class Face:
-    """How this call wants to be answered, and for which project; `opened` is a workbench that is open already."""
+    """How this call wants to be answered, and for which project.
+
+    `opened` is a workbench that is open already; `progress` says on stderr what is being done.
+    """
 
     project: str | None
     record: str | None
     as_json: bool
     opened: Any = None
+    progress: Any = None
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,14 +37,27 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(context: click.Context, /, as_json: bool, **options: Any) -> None:
         face: Face = context.obj
+        progress = _progress(face)
         try:
-            function(replace(face, as_json=as_json), **options)
+            function(replace(face, as_json=as_json, progress=progress), **options)
         except UnderhoodError as error:
+            progress.close()
             fail(error, as_json)
         except KeyboardInterrupt:
             sys.exit(130)
+        finally:
+            progress.close()
 
     return run
+
+
+def _progress(face: Face) -> Any:
+    """Where this call says what it does: a workbench that is open already has its own."""
+    from underhood.faces.progress import Progress
+    from underhood.faces.show import console
+
+    own = face.opened.say if face.opened is not None else None
+    return own if isinstance(own, Progress) else Progress(console(stderr=True))
 
 
 def fail(error: UnderhoodError, as_json: bool) -> None:
@@ -57,27 +74,23 @@ def fail(error: UnderhoodError, as_json: bool) -> None:
 @contextmanager
 def bench(face: Face) -> Iterator[Any]:
     """The workbench of this call, with progress on stderr."""
-    from underhood.faces.show import Progress, console
     from underhood.repair.workbench import open_workbench
 
     if face.opened is not None:
         yield face.opened
         return
-    progress = Progress(console(stderr=True))
-    try:
-        with open_workbench(face.project, record=face.record, say=progress) as opened:
-            yield opened
-    finally:
-        progress.close()
+    with open_workbench(face.project, record=face.record, say=face.progress) as opened:
+        yield opened
 
 
 def answer(face: Face, body: Any, show: Callable[[Any], None], opened: Any = None) -> None:
-    """Prints the answer as JSON, or shows it.
+    """Prints the answer as JSON, or shows it, once the line of progress is gone.
 
     Patches that have expired are told after it if a workbench is given: they are never
     silent. In JSON, an answer that is an object gets `expired_patches`.
     """
     late = _expired(opened) if opened is not None else []
+    face.progress.close()
     if face.as_json:
         if late and isinstance(body, dict):
             body = {**body, "expired_patches": [p.name for p in late]}

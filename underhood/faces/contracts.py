@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +38,8 @@ def contract_infer(face: Face, table: str, out: str | None, owner: str, happened
     from underhood.tables.frames import open_table
     from underhood.tables.local import Engine
 
-    with _progress() as say, Engine() as engine:
+    say = face.progress
+    with Engine() as engine:
         found = infer(engine, open_table(engine, table), happened=happened, owner=owner, say=say)
     path = Path(out) if out else Path("contracts") / f"{found.contract.table}.toml"
     frozen = freeze(found.contract, path)
@@ -90,7 +89,8 @@ def contract_check(
     now = _moment(at)
     if quarantine:
         _see_it_is_free(Path(quarantine))
-    with _progress() as say, Engine() as engine:
+    say = face.progress
+    with Engine() as engine:
         opened = open_table(engine, table)
         views = {t.name: t.name for t in (open_table(engine, other) for other in others)}
         say(f"holding {opened.name} to {against.name}")
@@ -117,8 +117,7 @@ def contract_diff(face: Face, old: str, new: str, source: str) -> None:
     from underhood.contract.impedance import BREAKS, changes, effect_json, effects
     from underhood.faces.show_contracts import show_effects
 
-    with _progress() as say:
-        before, now = (_read(what, say) for what in (old, new))
+    before, now = (_read(what, face.progress) for what in (old, new))
     name = source or before.table
     lineage = _lineage(face)
     found = effects(changes(before, now), lineage, name)
@@ -197,14 +196,3 @@ def _moment(text: str | None) -> datetime | None:
             f"{text!r} is not a moment", "--at", "write it as 2024-03-01 or 2024-03-01T06:00"
         ) from error
     return made.astimezone(UTC).replace(tzinfo=None) if made.tzinfo else made
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    from underhood.faces.show import Progress, console
-
-    progress = Progress(console(stderr=True))
-    try:
-        yield progress
-    finally:
-        progress.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +41,7 @@ def look(
     from underhood.ground.findings import finding_json
     from underhood.signs.statistics import profile_json
 
-    with _progress() as say:
-        seen = looked_at(tables, label=label, say=say)
+    seen = looked_at(tables, label=label, say=face.progress)
     if page:
         write_page(seen, Path(page))
     body: dict[str, Any] = {
@@ -107,24 +104,11 @@ def compare(
     from underhood.faces.show_compare import comparison_json, show_comparison
 
     if at and time and len(tables) == 1:
-        with _progress() as say:
-            found = compared_at(tables[0], time, at, say)
+        found = compared_at(tables[0], time, at, face.progress)
     elif len(tables) == 2 and not at:
-        with _progress() as say:
-            found = compared_with(*tables, by=by, time=time, say=say)
+        found = compared_with(*tables, by=by, time=time, say=face.progress)
     else:
         raise SourceError(
             "two tables are compared, or one at a moment", "compare", "give ONE OTHER, or ONE --time --at"
         )
     answer(face, comparison_json(found.comparison), lambda to: show_comparison(to, found, is_all))
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    from underhood.faces.show import Progress, console
-
-    progress = Progress(console(stderr=True))
-    try:
-        yield progress
-    finally:
-        progress.close()

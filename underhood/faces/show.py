@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,10 +27,8 @@ from underhood.repair.unseen import COULD_NOT
 from underhood.run.batch import Span, by_action
 
 WIDTH = 80
-LINE = 64  # of a line of progress, so that it stays one line
 GAUGE = "low … high"
 TICKS = 12
-AFTER_S, EVERY_S = 2.0, 5.0
 _LEVEL = {"checked": ("✓", "green"), "noticed": ("!", "yellow"), "refused": ("✗", "red")}
 
 
@@ -43,43 +40,6 @@ def console(stderr: bool = False) -> Console:
 
 
 CAUSES, NEAREST = 3, 6  # causes, and lines of what was ruled out, that are shown unasked
-MAY_BE = "it may be: "  # how a diagnosis says a suspect before it is proven
-
-
-class Progress:
-    """One line on stderr that says what is being done, once something takes longer than two seconds.
-
-    On a terminal the line is replaced in place; elsewhere there is a line every five seconds.
-    """
-
-    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._to, self._clock = to, clock
-        self._began = self._next = clock()
-        self._next += AFTER_S
-        self._status: Any = None
-
-    def __call__(self, line: str) -> None:
-        """Says what is being done, if it has taken long enough to be worth a line; what may be the cause, at once."""
-        now = self._clock()
-        if self._to.is_terminal and line.startswith(MAY_BE):
-            self._to.print(line, style="dim", markup=False)
-        if self._to.is_terminal and now >= self._began + AFTER_S:
-            if self._status is None:
-                self._status = self._to.status(line)
-                self._status.start()
-            self._status.update(line)
-        elif not self._to.is_terminal and now >= self._next:
-            told = line if len(line) <= LINE else f"{line[: LINE - 1]}…"
-            self._to.print(f"… {told} ({now - self._began:.0f} s)", style="dim", markup=False)
-            self._next = now + EVERY_S
-
-    def close(self) -> None:
-        """Takes the line away; what comes next is timed anew."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
-        self._began = self._clock()
-        self._next = self._began + AFTER_S
 
 
 def show_error(to: Console, error: UnderhoodError) -> None:

@@ -34,22 +34,17 @@ def init(
       underhood init orders.csv customers.csv --label returned
       underhood init data/ --yes --refuse join:customers --refuse sensitive:age
     """
-    from underhood.faces.show import Progress, console
     from underhood.faces.show_starting import show_proposed
     from underhood.start.starting import start
 
     target = Path(out)
-    progress = Progress(console(stderr=True))
     asks = not (yes or face.as_json) and sys.stdin.isatty()
-    try:
-        with start(tables, target, label=label, say=progress, force=force) as begun:
-            made = begun.propose(refuse)
-            progress.close()
-            if asks:
-                made = begun.propose((*refuse, *_refused(begun, made, refuse)))
-            begun.write(made)
-    finally:
-        progress.close()
+    with start(tables, target, label=label, say=face.progress, force=force) as begun:
+        made = begun.propose(refuse)
+        face.progress.close()
+        if asks:
+            made = begun.propose((*refuse, *_refused(begun, made, refuse)))
+        begun.write(made)
     body: dict[str, Any] = {
         "file": str(target),
         "proposals": [

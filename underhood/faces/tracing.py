@@ -196,7 +196,6 @@ def match(face: Face, messy: str, known: str, out: str, least: float) -> None:
     second. Read the file, correct `means`, empty it where nothing is meant; then
     it is a source, and uh.clean.match(column, source) a cleaning step.
     """
-    from underhood.faces.show import Progress, console
     from underhood.faces.show_lineage import show_matches
     from underhood.ground.errors import SourceError
     from underhood.tables.frames import open_table
@@ -205,7 +204,6 @@ def match(face: Face, messy: str, known: str, out: str, least: float) -> None:
 
     if Path(out).exists():
         raise SourceError("is there already", out, "it may hold corrections: name another file, or delete it")
-    progress = Progress(console(stderr=True))
     with Engine() as engine:
         views = []
         for side, named in (("messy", messy), ("known", known)):
@@ -216,8 +214,7 @@ def match(face: Face, messy: str, known: str, out: str, least: float) -> None:
                     "there is no such column", named, f"say FILE:COLUMN; {_nearest_column(column, table)}"
                 )
             views.append((side, column))
-        found = match_names(engine, views[0], views[1], least=least, say=progress)
-        progress.close()
+        found = match_names(engine, views[0], views[1], least=least, say=face.progress)
     write_matches(found, Path(out))
     body = {"written": out, "matches": [{**asdict(m), "doubtful": m.is_doubtful} for m in found]}
     answer(face, body, lambda to: show_matches(to, found, out))
