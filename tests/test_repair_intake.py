@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from tests import world
-from underhood.ground.errors import ComplaintError
+from underhood.ground.errors import ComplaintError, SourceError
 from underhood.plan.exprs import shown
 from underhood.repair.complaint import Complaint, alike, parse_email
 from underhood.repair.decided import mean
@@ -218,3 +218,11 @@ def test_a_meaning_is_kept_and_read_again_as_it_was(bench: Workbench) -> None:
 )
 def test_words_are_alike_by_their_stem(word: str, name: str, same: bool) -> None:
     assert alike(word, name) is same
+
+
+def test_a_predicate_with_a_wrong_name_is_told_with_the_one_that_was_meant(bench: Workbench) -> None:
+    with pytest.raises(SourceError) as caught:
+        understand(bench.engine, bench.plan, Complaint("bad"), where="depot = 'x'")
+
+    assert caught.value.where == "--where"
+    assert '"row.depot"' in caught.value.hint

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import date
 
 from underhood.build.trainset import settle_predicate
-from underhood.ground.errors import ComplaintError, nearest
+from underhood.ground.errors import ComplaintError, SourceError, nearest
 from underhood.plan.exprs import Expr, col
 from underhood.plan.joins import Plan
 from underhood.plan.operations import FLAG, NUMBER, TEXT
@@ -48,7 +48,7 @@ def understand(
         name = _known(happened, [*flags, plan.system.label.name], "--happened")
         meaning = replace(meaning, harm=col(f"facts.{name}") if name in flags else col("label"))
     if where:
-        ids = tuple(str(row["id"]) for row in engine.query(f"select id from decisions where {where} order by id"))
+        ids = _where(engine, where)
         said = Mention(where, "the decisions meant")
         meaning = replace(meaning, named=(), cohort=None, ids=ids, source_rows=(), mentions=(*meaning.mentions, said))
     elif (told or happened) and meaning.cohort is not None and meaning.day:
@@ -61,6 +61,15 @@ def understand(
             "name a key or a day, or say which are meant: underhood case open complaint.eml --where SQL",
         )
     return meaning
+
+
+def _where(engine: Engine, where: str) -> tuple[str, ...]:
+    """The ids of the decisions for which a predicate holds. Raises SourceError if it cannot be asked."""
+    try:
+        found = engine.query(f"select id from decisions where {where} order by id")
+    except SourceError as error:
+        raise SourceError(error.what, "--where", error.hint) from error
+    return tuple(str(row["id"]) for row in found)
 
 
 def _known(name: str, names: Iterable[str], where: str) -> str:

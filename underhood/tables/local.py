@@ -30,6 +30,7 @@ from underhood.plan.render import quoted, sql_value
 from underhood.plan.sources import Schema, Typed, is_rekeyed, key_sql, removed_sql, source_sql
 from underhood.plan.steps import Source, System, plain, sources_of
 from underhood.tables.batches import SQL_TYPES, batched, check_sql
+from underhood.tables.mistyped import mistyped
 from underhood.tables.quarantine import hold
 from underhood.tables.text_files import EXACT, read_csv, unpacked
 
@@ -149,8 +150,7 @@ class Engine:
                 raise SourceError("is not one SELECT", "query", "the record is read, never written, by a query")
             return self.dicts(sql)
         except duckdb.Error as error:
-            first = str(error).strip().splitlines()[0]
-            raise SourceError(first, "query", "list columns: select * from decisions limit 1") from error
+            raise mistyped(str(error), sql, self.rows) from error
 
     def view(self, name: str, sql: str) -> None:
         """Names a query; an existing view of that name is replaced."""
