@@ -23,6 +23,8 @@ from sklearn.preprocessing import StandardScaler
 
 from underhood.build.bundle import load
 from underhood.faces.cli import main
+from underhood.faces.report import render
+from underhood.faces.report_text import render_text
 from underhood.faults import KINDS
 from underhood.faults.kinds import NEEDS
 from underhood.faults.unlogged import UNLOGGED
@@ -34,6 +36,7 @@ from underhood.repair import workbench as uh
 from underhood.repair.adopt import Adopted, adopt_system, open_adopted
 from underhood.repair.catches import kinds_named, quiet_scene, run_drills
 from underhood.repair.diagnosis import CAUSE, NOTHING, OPEN, Diagnosis
+from underhood.repair.postmortem import document
 from underhood.repair.replay import decision_from
 from underhood.repair.roles import Roles
 from underhood.repair.unseen import COULD_NOT, FEW, FIELDS, FULL, MADE_HERE, can_try
@@ -225,6 +228,28 @@ def test_a_unit_fault_is_named_from_the_log_and_the_scorer_alone(
 
     assert found.verdict == CAUSE, found.says
     assert (best.kind, best.parameters["columns"], best.parameters["factor"]) == ("unit change", ["income"], 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [None, ["loan", *READS]], ids=["all that a log can hold", "keys and inputs"])
+def test_the_case_of_an_adopted_system_becomes_a_report(
+    sound: pd.DataFrame, model: Any, tmp_path: Path, columns: list[str] | None
+) -> None:
+    log, scorer = (sound, model) if columns is None else (sound[columns], None)
+    adopt_system(
+        log, tmp_path, name="desk", roles=Roles(outcome="defaulted") if columns is None else Roles(), scorer=scorer
+    )
+    with open_adopted(tmp_path, scorer) as bench:
+        uh.open_case(bench, "All those young people", where='"row.age" < 21')
+        uh.diagnose_case(bench)
+        uh.fix_case(bench)
+        body = document(bench)
+
+    page = render(body)
+    assert "adopted from a log" in page
+    assert ("with its hood up: no scorer was given" in page) == (scorer is None)
+    assert "All those young people" in render_text(body)
+    assert json.loads(json.dumps(body, default=str))
 
 
 @pytest.mark.slow

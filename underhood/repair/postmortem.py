@@ -6,12 +6,13 @@ One dictionary of plain values, from which the page, the report and JSON are all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from underhood.build.bundle import load
 from underhood.faults.kinds import Scene
+from underhood.ground.errors import NotCapturedError
 from underhood.plan.render import quoted, sql_value
 from underhood.repair.cases import Case, read_case
 from underhood.repair.diagnosis import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED, WORLD
@@ -31,7 +32,7 @@ def document(bench: Workbench, number: int | None = None) -> dict[str, Any]:
     case = read_case(bench.database, number)
     scene_of(bench, case)
     shown = (case.meaning.named or case.meaning.ids)[:NAMED]
-    opened = [_opened(open_decision(bench, i)) for i in shown]
+    opened, unopened = _under_the_hood(bench, shown)
     scene = scene_of(bench, case)
     bundle = load(bench.record, case.bundle)
     return {
@@ -57,12 +58,21 @@ def document(bench: Workbench, number: int | None = None) -> dict[str, Any]:
         "earlier": [asdict(s) for s in _earlier(bench, scene, case)],
         "evidence": _evidence(case, scene),
         "opened": opened,
+        "unopened": unopened,
         "found": case.found,
         "fixes": [{**_UNSAID, **f} for f in case.fixes],
         "patch": case.patch,
         "pin": case.pin,
         "bundle": {"name": bundle.name, **bundle.made_from},
     }
+
+
+def _under_the_hood(bench: Workbench, shown: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """Decisions layer by layer; none, and why, if what they would be made again with is not there."""
+    try:
+        return [_opened(open_decision(bench, i)) for i in shown], ""
+    except NotCapturedError as error:
+        return [], error.what
 
 
 def _short(scene: Scene, case: Case, patched: str) -> list[str]:
