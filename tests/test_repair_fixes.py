@@ -241,6 +241,16 @@ def test_what_does_nothing_for_the_decisions_in_question_is_left_out(opened: Any
     assert [f.title for f in tried(scene, ground, NOTHING, DESK)] == ["desk on ice"]
 
 
+def test_users_are_promised_nothing_by_an_undo_that_repairs_nothing(opened: Any) -> None:
+    _, scene, ground = opened
+    undo, desk = tried(scene, ground, replace(NOTHING, is_undo=True), DESK)
+
+    if undo.title == DESK.title:
+        undo, desk = desk, undo
+    assert (undo.trial.repaired, undo.tell) == (0, "")
+    assert desk.tell
+
+
 def test_the_collecting_of_outcomes_is_told_though_it_repairs_nothing(opened: Any) -> None:
     _, scene, ground = opened
     collect = Candidate("collect", "collect", (Change(COLLECT, "outcome", 200, ICE),))

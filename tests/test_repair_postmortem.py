@@ -18,7 +18,7 @@ from underhood.repair import workbench as uh
 from underhood.repair.complaint import Complaint
 from underhood.repair.earlier import earlier_signs
 from underhood.repair.fixes import Blame
-from underhood.repair.postmortem import document
+from underhood.repair.postmortem import document, recommended
 
 Own = Callable[[Path], Path]
 HOSTILE = "<script>alert(1)</script> [x](http://evil) `code` *bold* # head | cell ~~~ &lt;"
@@ -43,6 +43,16 @@ def test_the_short_version_says_what_happened_why_what_it_cost_and_what_was_done
     assert re.fullmatch(r"It cost about [\d,]+, by the goal's prices, over the decisions of the record\.", cost)
     assert patch == f"Patch {body['patch']} is in force until 2024-06-30."
     assert "case-1.pin.json" in pin
+
+
+def test_a_fix_is_recommended_only_if_it_repairs_something_and_pays_or_undoes_the_cause() -> None:
+    def fix(repaired: int, after: float) -> dict[str, Any]:
+        return {"title": "call", "trial": {"repaired": repaired, "money_before": 100.0, "money_after": after}}
+
+    assert recommended(fix(3, 90.0), is_proven=False) == "Recommended: call."
+    assert recommended(fix(3, 101.0), is_proven=True) == "Recommended: call."
+    assert "costs more than it saves" in recommended(fix(3, 101.0), is_proven=False)
+    assert "repairs none" in recommended(fix(0, 100.0), is_proven=True)
 
 
 def test_the_cost_is_what_the_undo_of_the_cause_saves_on_history(body: dict[str, Any]) -> None:

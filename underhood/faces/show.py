@@ -230,6 +230,8 @@ def show_fixes(to: Console, fixes: Sequence[Fix]) -> None:
     for i, fix in enumerate(fixes, 1):
         if fix.trial.money_after > fix.trial.money_before:
             to.print(f"[yellow]![/] fix {i} costs more than it saves")
+        elif not fix.trial.repaired and fix.size != "collect":
+            to.print(f"[yellow]![/] fix {i} repairs none of the decisions complained about")
 
 
 def show_expired(to: Console, patches: Sequence[Patch]) -> None:

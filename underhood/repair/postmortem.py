@@ -67,6 +67,16 @@ def document(bench: Workbench, number: int | None = None) -> dict[str, Any]:
     }
 
 
+def recommended(first: Mapping[str, Any], is_proven: bool) -> str:
+    """The first fix of a case in words, if it repairs something and is the undo of the cause or costs no more than
+    it saves; else that none is recommended, and why."""
+    trial = first["trial"]
+    if trial["repaired"] and (is_proven or trial["money_after"] <= trial["money_before"]):
+        return f"Recommended: {first['title']}."
+    why = "costs more than it saves" if trial["repaired"] else "repairs none of the decisions complained about"
+    return f"No fix that was tried is recommended: the first, {first['title']}, {why}."
+
+
 def _under_the_hood(bench: Workbench, shown: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
     """Decisions layer by layer; none, and why, if what they would be made again with is not there."""
     try:
@@ -90,7 +100,7 @@ def _short(scene: Scene, case: Case, patched: str) -> list[str]:
     if case.patch:
         said.append(f"Patch {case.patch} {patched}.")
     elif case.fixes:
-        said.append(f"Recommended: {case.fixes[0]['title']}.")
+        said.append(recommended(case.fixes[0], case.found["verdict"] == CAUSE))
     if case.pin:
         said.append(f"It cannot come back unseen: {case.pin} is tested before each rollout.")
     return [s for s in said if s]

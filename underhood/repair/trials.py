@@ -77,7 +77,7 @@ def simulate(
             how=_how(scene, fix, number),
             why=_why(fix, kept, mends) + _over(fix, until),
             hurts=hurts_of(fix.trial),
-            tell=f"{said} {_next(scene, fix, until)}".strip() if _is_worth(fix.trial) else "",
+            tell=f"{said} {_next(scene, fix, until)}".strip() if _can_be_told(fix) else "",
         )
         for number, fix in enumerate(kept, 1)
     ]
@@ -95,6 +95,11 @@ def acts_when(changes: Sequence[Change]) -> str:
 
 def _is_worth(trial: Trial) -> bool:
     return trial.money_after <= trial.money_before
+
+
+def _can_be_told(fix: Fix) -> bool:
+    """Whether users can count on a fix: it costs no more than it saves, and does something for what went wrong."""
+    return _is_worth(fix.trial) and (fix.trial.repaired > 0 or any(c.part == COLLECT for c in fix.changes))
 
 
 def _how(scene: Scene, fix: Fix, number: int) -> str:
