@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,12 @@ def test_no_project_here_says_where_and_what_to_do(tmp_path: Path, monkeypatch: 
     assert done.exit_code == 1
     assert flat("no project file here") in flat(done.stderr)
     assert "--project" in done.stderr
+
+
+def test_the_module_is_the_command_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "underhood", "--help"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("Usage: underhood [OPTIONS] COMMAND")
 
 
 def test_a_query_without_a_case_reads_what_the_deployed_bundle_learned_from(built_shop: Path) -> None:
