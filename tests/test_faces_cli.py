@@ -231,6 +231,16 @@ def test_the_module_is_the_command_too() -> None:
     assert done.stdout.startswith("Usage: underhood [OPTIONS] COMMAND")
 
 
+def test_a_case_without_a_subject_is_told_by_its_words_once(case_shop: Path, own: Own) -> None:
+    project = own(case_shop)
+    done = run(project, "case", "open", "Too quiet", "--where", "day = '2024-03-20' and score < 0.5 and true and 1 = 1")
+    told = done.stdout.splitlines()
+
+    assert [line.rstrip() for line in told[:2]] == ["case 2: a complaint", "  Too quiet"]
+    upto = next(i for i, line in enumerate(told) if line.startswith("  state:"))
+    assert all(line.startswith("  ") for line in told[1:upto])  # what is too long hangs, it does not begin anew
+
+
 def test_a_query_without_a_case_reads_what_the_deployed_bundle_learned_from(built_shop: Path) -> None:
     rows = json.loads(run(built_shop, "query", "select count(*) as n from training", "--json").stdout)
 

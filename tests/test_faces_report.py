@@ -13,6 +13,7 @@ import pytest
 from tests import world
 from underhood.faces.report import render, write_report
 from underhood.ground.errors import RecordError
+from underhood.plan.changes import in_words
 from underhood.repair import workbench as uh
 from underhood.repair.complaint import Complaint
 from underhood.repair.postmortem import document
@@ -116,3 +117,10 @@ def test_a_place_that_cannot_be_written_is_told(body: dict[str, Any], tmp_path: 
         write_report(body, tmp_path / "nowhere" / "case-1.html")
 
     assert "--out" in caught.value.hint
+
+
+def test_changes_that_belong_together_read_as_the_first_and_how_many_more() -> None:
+    reads = ["temp = 42.08 where row.temp is null", "dewp = 26.96 where row.temp is null"]
+
+    assert in_words(reads[:1]) == reads[0]
+    assert in_words(reads) == f"{reads[0]}, and 1 more like it"

@@ -135,6 +135,7 @@ def test_a_unit_fault_in_one_column_is_named_with_factor_cohort_and_onset(
 
     assert found.verdict == CAUSE, found.says
     assert (best.kind, best.parameters["columns"], best.parameters["factor"]) == ("unit change", ["income"], 100)
+    assert next(r.says for r in found.rulings if r.kind == "skew").startswith("the other 5 inputs equal")
     assert best.where is not None
     assert "row.region" in columns_of(best.where)
     assert abs(datetime.fromisoformat(best.since) - (FIRST + timedelta(minutes=13 * HALF))) < timedelta(hours=2)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from underhood.faces.report_text import number, percent, render_text
 from underhood.ground.errors import RecordError
+from underhood.plan.changes import in_words
 
 WIDE, HIGH = 860, 120
 
@@ -40,7 +41,7 @@ def render(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent}
+    environment.filters |= {"number": number, "percent": percent, "in_words": in_words}
     environment.globals |= {"gauge": gauge, "bar": bar, "line": line}
     return environment.get_template("report.html").render(document)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from underhood.plan.changes import in_words
+
 MOST_LEVELS = 8
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -104,7 +106,7 @@ def _causes(d: Mapping[str, Any]) -> Iterator[str]:
     for cause in proven:
         t = cause["trial"]
         yield f"- {plain(cause['part'])} ({plain(cause['kind'])}): {plain(cause['says'])}."
-        yield f"  - undone on the bench: {plain(cause['undo'][0]['reads'])}"
+        yield f"  - undone on the bench: {plain(in_words([c['reads'] for c in cause['undo']]))}"
         yield (
             f"  - {number(t['repaired'])} of {number(t['n_bad'])} decided better; of {number(t['n_healthy'])} others "
             f"{number(t['broken'])} dearer, {number(t['bettered'])} cheaper; {t['money_before']:,.0f} → "

@@ -15,6 +15,7 @@ from underhood.build.builds import Build
 from underhood.faults import KINDS
 from underhood.faults.kinds import Ruling
 from underhood.ground.errors import UnderhoodError
+from underhood.plan.changes import in_words
 from underhood.repair.cases import Case
 from underhood.repair.diagnosis import Diagnosis
 from underhood.repair.layers import Opened, Reading
@@ -88,18 +89,25 @@ def show_span(to: Console, span: Span, order: Sequence[str]) -> None:
 def show_case(to: Console, case: Case) -> None:
     """The complaint, what was understood of it, and what became of the case."""
     m = case.meaning
-    to.print(f"[bold]case {case.number}[/] {escape(case.complaint.subject)} [dim]{escape(case.complaint.sender)}[/]")
+    _hanging(to, f"[bold]case {case.number}:[/]", escape(_headed(case)))
     to.print(Padding(Text(case.complaint.text, "italic"), (0, 0, 0, 2)))
     for mention in m.mentions:
-        to.print(f"  [dim]“{escape(mention.words)}”[/] → {escape(mention.meant)}")
+        to.print(Padding(f"[dim]“{escape(mention.words)}”[/] → {escape(mention.meant)}", (0, 0, 0, 2)))
     if m.named:
-        to.print(f"  {len(m.named):,} decision(s) named: {', '.join(i[:14] for i in m.named[:3])}")
+        named = "decision" if len(m.named) == 1 else "decisions"
+        to.print(f"  {len(m.named):,} {named} named: {', '.join(i[:14] for i in m.named[:3])}")
     if m.cohort is not None:
         claimed = f", the complaint says {m.claimed:,}" if m.claimed else ""
         to.print(Padding(f"[bold]{len(m.ids):,}[/] decisions where {escape(str(m.cohort))}{claimed}", (0, 0, 0, 2)))
     for source, column, _, key, value in m.source_rows:
         to.print(f"  {source}.{column} = {value:g} at {escape(key)}")
     to.print(f"  state: {case.state}" + (f", patch {case.patch}" if case.patch else ""))
+
+
+def _headed(case: Case) -> str:
+    """What stands over a case: its subject, and who sent it; nothing is said twice."""
+    subject, sender = case.complaint.subject, case.complaint.sender
+    return f"{subject or 'no subject'}, from {sender}" if sender else subject or "a complaint"
 
 
 def show_replays(to: Console, replays: Sequence[Replay]) -> None:
@@ -161,7 +169,7 @@ def show_diagnosis(to: Console, found: Diagnosis, case: Case, is_all: bool = Fal
         assert t is not None
         to.print()
         to.print(f"  [bold]{escape(cause.suspect.part)}[/] ({escape(cause.suspect.kind)})")
-        to.print(f"    undo      {escape(str(cause.suspect.undo[0]))}")
+        _hanging(to, "    undo     ", escape(in_words([str(change) for change in cause.suspect.undo])))
         to.print(f"    repaired  {t.repaired:,} of {t.n_bad:,} {_bar(t.repaired / max(1, t.n_bad), 24)}")
         to.print(f"    others    {t.broken:,} dearer, {t.bettered:,} cheaper, of {t.n_healthy:,}")
         to.print(f"    money     {t.money_before:,.0f} → {t.money_after:,.0f} per 1,000 decisions")
@@ -184,10 +192,9 @@ def show_diagnosis(to: Console, found: Diagnosis, case: Case, is_all: bool = Fal
             to.print(f"    [dim]and {rest} other kinds:[/] underhood diagnose --all")
     if found.neighbourhood:
         n = found.neighbourhood
-        to.print(
-            f"\n  {n.n:,} decisions with scores like these: told {n.told:.1%}, "
-            f"happened {n.happened:.1%} ({n.low:.1%} … {n.high:.1%})"
-        )
+        to.print()
+        told = f"told {n.told:.1%}, happened {n.happened:.1%} ({n.low:.1%} … {n.high:.1%})"
+        _hanging(to, " ", f"{n.n:,} decisions with scores like these: {told}")
 
 
 def _nearest_first(found: Diagnosis) -> list[Ruling]:

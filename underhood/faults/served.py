@@ -166,7 +166,10 @@ def suspect_skew(scene: Scene) -> Ruling:
         )
     if not broken:
         others = len(scene.plan.inputs) - len(found.differing)
-        return Ruling(SKEW.name, (), f"{others} inputs equal what history gives as known then, for {n:,} of {n:,}")
+        says = f"{others} inputs equal what history gives as known then, for {n:,} of {n:,}"
+        if found.differing:
+            says = f"the other {says}; {', '.join(found.differing)} differs in a way that has a name of its own"
+        return Ruling(SKEW.name, (), says)
     worst = max(broken, key=lambda c: broken[c])
     shown = f"d.{quoted('row.' + worst)} as served, a.{quoted(worst)} as recomputed"
     return Ruling(

@@ -263,7 +263,7 @@ def no_suspect(scene: Scene, kind: str, otherwise: str) -> Ruling:
         return Ruling(kind, (), "no decision was captured with a score")
     if found is None:
         same = n - int((r.differs & r.bad).sum())
-        return Ruling(kind, (), f"replay is identical for {same:,} of {n:,}")
+        return Ruling(kind, (), f"the model gives the captured score again for {same:,} of {n:,}")
     return Ruling(kind, (), f"{found.extent.n:,} scores do not replay, but {otherwise}")
 
 

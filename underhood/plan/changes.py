@@ -20,7 +20,7 @@ otherwise (its label, an input, or with the name "rows" how often a row is drawn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -111,6 +111,12 @@ _SAID: Mapping[str, Callable[[Change], str]] = {
     CALIBRATION: lambda c: f"log-odds of the score × {c.to[1]:.3g} {c.to[0]:+.3g}",
     COLLECT: lambda c: f"collect outcomes of {c.to:,.0f}",
 }
+
+
+def in_words(reads: Sequence[str]) -> str:
+    """Changes that belong together, as they read: the first, and how many more there are."""
+    more = len(reads) - 1
+    return reads[0] + (f", and {more} more like it" if more else "")
 
 
 def change_json(change: Change) -> dict[str, Any]:
