@@ -88,6 +88,11 @@ def test_a_fault_is_located_by_its_columns_all_of_them_and_no_other():
     assert not is_located(injection, suspect("km"))
 
 
+def test_kinds_that_are_right_as_well_do_not_make_the_faults_own_kind_wrong():
+    assert Injection("unit change", (), expects=("shift", "unit change")).right == ("unit change", "shift")
+    assert Injection("unit change", ()).right == ("unit change",)
+
+
 def test_a_fault_without_columns_is_located_by_the_part_that_is_undone():
     injection = Injection("wrong threshold", (Change(THRESHOLD, "call", 0.4),))
     undone = Suspect("other", "threshold", "", "", (Change(THRESHOLD, "call", 0.3),))

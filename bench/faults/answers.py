@@ -35,7 +35,7 @@ def answered(found: Diagnosis) -> Line:
 
 def scored(struck: Struck, found: Diagnosis, reached: set[str], changed: set[str], name: str) -> Line:
     """Kind, locus, parameters, cohort, onset, restored and collateral of the first cause."""
-    right = struck.injection.expects or (struck.injection.kind, name)
+    right = tuple(dict.fromkeys((*struck.injection.right, name)))
     kinds = list(dict.fromkeys(c.suspect.kind for c in found.causes))
     line: Line = {
         "right": list(right),
@@ -86,9 +86,7 @@ def is_located(injection: Injection, suspect: Suspect) -> bool:
     parts = {(c.part, c.name) for c in injection.changes}
     undone = {(c.part, c.name) for c in suspect.undo}
     return (
-        bool(parts & undone)
-        or bool({p for p, _ in parts} & {p for p, _ in undone})
-        or (suspect.kind in (injection.expects or (injection.kind,)))
+        bool(parts & undone) or bool({p for p, _ in parts} & {p for p, _ in undone}) or suspect.kind in injection.right
     )
 
 

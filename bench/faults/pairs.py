@@ -40,7 +40,7 @@ class One:
     @property
     def right(self) -> tuple[str, ...]:
         """The kinds that are a right answer."""
-        return self.injection.expects or (self.injection.kind, self.kind.name)
+        return (*self.injection.right, self.kind.name)
 
 
 def pair_cell(scene: Scene, name: str, system: str, number: int, seed: int, kinds: Sequence[Kind]) -> Line:

@@ -89,7 +89,7 @@ class Injection:
     `columns` are the inputs or features that it touches, `parameters` what a suspect
     should name, `cohort` whom it touches (no span of time; null for all). `retrain`:
     the model learned from the struck history. `expects` are the kinds that are a right
-    answer, if others than its own are right as well.
+    answer beside its own.
     """
 
     kind: str
@@ -99,6 +99,11 @@ class Injection:
     cohort: Expr | None = None
     retrain: bool = False
     expects: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """The kinds that are a right answer: its own, and those that are right as well."""
+        return tuple(dict.fromkeys((self.kind, *self.expects)))
 
 
 # All that a kind may need of a record beside the ids and moments of its decisions: a log that

@@ -253,7 +253,7 @@ def watched_since(struck: Struck) -> datetime | None:
 
 
 def _right(struck: Struck) -> tuple[str, ...]:
-    return struck.injection.expects or (struck.injection.kind, struck.kind)
+    return (*struck.injection.right, struck.kind)
 
 
 def named_by_diagnosis(struck: Struck) -> datetime | None:
