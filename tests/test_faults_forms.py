@@ -132,6 +132,48 @@ def test_a_level_under_a_name_that_others_have_is_merged_and_not_renamed() -> No
     assert [f.kind for f in (merged, renamed) if f] == ["category merge", "category rename"]
 
 
+def test_levels_exchanged_among_all_who_are_touched_are_renamed_whatever_others_are_called() -> None:
+    again = np.array(RANDOM.choice(["red", "white"], 60), dtype=object)
+    served = np.array([{"red": "white", "white": "red"}[v] for v in again], dtype=object)
+    form = text_form("colour", served, again)
+
+    assert form is not None
+    assert form.kind == "category rename"
+    assert back(form, "colour", "text", served) == again.tolist()
+
+
+def test_an_empty_text_stands_in_for_levels_and_is_none_cut_short() -> None:
+    again = np.array(["F", "S", "N"] * 10, dtype=object)
+    nothing = text_form("shift", np.array([""] * 30, dtype=object), again)
+    first = text_form("shift", np.array(["e"] * 6 + ["l"] * 4, dtype=object), np.array(["early"] * 6 + ["late"] * 4))
+
+    assert [(f.kind, dict(f.parameters)) for f in (nothing, first) if f] == [
+        ("sentinel fill", {"value": "", "levels": [""]}),
+        ("precision loss", {"length": 1}),
+    ]
+
+
+def test_codes_that_are_numbers_are_told_as_dealt_anew_by_what_each_has_become() -> None:
+    codes = RANDOM.choice([1.0, 2.0, 3.0, 9.0], 80)
+    dealt = number_form("oil", np.array([{1.0: 2.0, 2.0: 9.0, 3.0: 1.0, 9.0: 3.0}[c] for c in codes]), codes, NO_REST)
+    merged = number_form("oil", np.array([{1.0: 2.0, 2.0: 9.0, 3.0: 2.0, 9.0: 3.0}[c] for c in codes]), codes, NO_REST)
+
+    assert dealt is not None
+    assert merged is not None
+    assert (dealt.kind, dealt.parameters["levels"]) == ("category rename", {1.0: 2.0, 2.0: 9.0, 3.0: 1.0, 9.0: 3.0})
+    assert back(dealt, "oil", "number", np.array([2.0, 9.0, 1.0, 3.0])) == [1.0, 2.0, 3.0, 9.0]
+    assert merged.kind == "category merge"
+
+
+def test_days_read_as_months_are_told_as_exchanged() -> None:
+    times = np.array([datetime(2024, 1 + n % 12, 1 + n % 11, 7) for n in range(120)], dtype=object)
+    times = np.array([t for t in times if t.day != t.month], dtype=object)
+    form = time_form("at", np.array([t.replace(day=t.month, month=t.day) for t in times], dtype=object), times)
+
+    assert form is not None
+    assert (form.kind, form.says) == ("upstream change", "day and month of at are exchanged")
+
+
 def test_times_of_another_zone_are_told_from_a_clock_that_is_wrong() -> None:
     times = np.array([datetime(2024, 1, 1) + timedelta(minutes=37 * n) for n in range(50)], dtype=object)
 

@@ -19,9 +19,9 @@ from underhood.faults.moved_shown import Moved
 from underhood.faults.moved_whom import Whom
 from underhood.faults.nulls import UNPARSED
 from underhood.faults.rules import MISROUTING, inject_route
-from underhood.faults.served import MODEL, WRONG_THRESHOLD
+from underhood.faults.served import MODEL, SKEW, WRONG_THRESHOLD
 from underhood.faults.skews import FEATURE_SKEW, inject_feature
-from underhood.faults.values import _reads, differs
+from underhood.faults.values import _lagged, _reads, differs, served_otherwise
 from underhood.faults.vectors import DEFAULT, FEATURE_ORDER, _is_map, inject_default, inject_order
 from underhood.plan.changes import INPUT, ROUTE, SCORE, THRESHOLD, UNTIL, Change
 from underhood.plan.exprs import Expr, col, columns_of, shown
@@ -190,6 +190,47 @@ def test_the_undo_of_a_skewed_feature_gives_back_every_score(scene: Scene) -> No
         )
 
     assert np.abs(trial.score - sound["score"]).max() < 1e-12
+
+
+def test_inputs_that_differ_by_no_rule_are_told_of_those_whom_it_concerns(scene: Scene) -> None:
+    trembles = col("row.km") + (col("row.km") * 991.7).sin() * 9
+    with strike(scene, Injection("drill", (Change(INPUT, "km", trembles, OAK),)), LATE) as struck:
+        suspect = SKEW.suspect(complained(struck)).suspects[0]
+        reached = struck.engine.rows(
+            "select count(*) from decisions where \"row.depot\" = 'OAK' and asked_at >= '2024-03-20'"
+        )
+
+        assert suspect.parameters == {"columns": ["km"]}
+        assert "where depot = 'OAK'" in suspect.says
+        assert len(struck.engine.query(suspect.evidence)) == reached[0][0]
+    assert suspect.since[:10] == "2024-03-20"
+
+
+def test_a_column_served_in_the_place_of_another_is_named(scene: Scene) -> None:
+    with strike(scene, Injection("drill", (Change(INPUT, "kg", col("row.km"), OAK),)), LATE) as struck:
+        (columns, form, cohort) = served_otherwise(complained(struck)).forms[0]
+
+    assert (columns, form.kind, form.says) == (("kg",), "column swap", "km stands in the place of kg")
+    assert "where depot = 'OAK'" in cohort.says
+
+
+def test_whom_a_wrong_level_touches_is_told_by_the_level_that_was_served(scene: Scene) -> None:
+    with strike(scene, Injection("drill", (Change(INPUT, "depot", "O", OAK),)), LATE) as struck:
+        ((_, form, cohort),) = served_otherwise(complained(struck)).forms
+
+    assert form.kind == "precision loss"
+    assert cohort.where is not None
+    assert "row.depot = 'O'" in shown(cohort.where)
+
+
+def test_a_column_of_the_question_may_be_called_as_a_look_calls_its_own(scene: Scene) -> None:
+    with strike(scene, Injection("drill", (Change(INPUT, "jam", col("row.jam") + 0.5),)), LATE) as struck:
+        taken = "select *, TIMESTAMP '2024-01-01' as served, 'x' as then_at from asks"
+        struck.engine.run(f"create temp table asks as {taken}")
+        try:
+            assert _lagged(struck, "jam") is None
+        finally:
+            struck.engine.run("drop table temp.asks")
 
 
 @pytest.mark.parametrize("cut", [0.6, 0.5])

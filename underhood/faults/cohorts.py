@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, log
 from typing import Any
@@ -30,12 +31,14 @@ class Cohort:
     says: str
 
 
-def cohort_of(scene: Scene, flag: str, can: str = "true") -> Cohort:
+def cohort_of(scene: Scene, flag: str, can: str = "true", struck: Sequence[str] = ()) -> Cohort:
     """The narrowest description of the decisions for which `flag` holds, among those that `can` show it.
 
     Both are SQL over decisions `d` and questions `a`. First the span of time, then
     the one level of one column in which it holds nearly everywhere in that span and
-    nowhere else; a part of all decisions (a canary) has no such level.
+    nowhere else; a part of all decisions (a canary) has no such level. Inputs in `struck` came
+    wrong: a decision has the level that was served, so where history's is all that they share, no predicate
+    names them, but the one value served in its place does.
     """
     engine = scene.engine
     joined = f"(select * from decisions) d join asks a on d.key = a.key and ({can})"
@@ -50,7 +53,7 @@ def cohort_of(scene: Scene, flag: str, can: str = "true") -> Cohort:
     within = engine.rows(f"select count(*) from {joined} where {inside}")[0][0]
     if n >= PURE * within or everyone < 2:
         return Cohort(span, str(since), n, n / max(1, within), says)
-    level = _level(scene, flag, f"{joined} where {inside}", n)
+    level = _level(scene, flag, f"{joined} where {inside}", n, struck)
     if level is None:
         return Cohort(span, str(since), n, n / max(1, within), f"{says}, for {n / within:.0%} of them")
     name, value, share = level
@@ -70,14 +73,15 @@ def _span(since: Any, until: Any, first: Any, last: Any) -> tuple[Expr | None, s
     return (at <= until, f" until {until:%Y-%m-%d %H:%M} UTC") if ends else (None, "")
 
 
-def _level(scene: Scene, flag: str, rows: str, n: int) -> tuple[str, Any, float] | None:
+def _level(scene: Scene, flag: str, rows: str, n: int, struck: Sequence[str]) -> tuple[str, Any, float] | None:
     """The level that nearly all that show the fault share, and nearly all of whose decisions show it.
 
     Or so few of all decisions have the level that it is no chance that all who show the fault do. Only the commonest
-    level of those that show it can be that: it is found first, then counted in one more pass.
+    level of those that show it can be that: it is found first, then counted in one more pass. Of a column that came
+    wrong it is the level served, and only if no other column has one: one value for all tells itself, not whom.
     """
     names = [c for c, kind in scene.plan.inputs.items() if kind in (TEXT, FLAG, NUMBER)]
-    columns = [f"a.{quoted(c)}" for c in names]
+    columns = [f"d.{quoted('row.' + c)}" if c in struck else f"a.{quoted(c)}" for c in names]
     common = scene.engine.rows(f"select {', '.join(f'mode({c})' for c in columns)} from {rows} and {flag}")[0]
     tried = [(c, column, v) for c, column, v in zip(names, columns, common, strict=True) if _names(v)]
     if not tried:
@@ -89,8 +93,11 @@ def _level(scene: Scene, flag: str, rows: str, n: int) -> tuple[str, Any, float]
     within, *found = scene.engine.rows(f"select count(*), {counts} from {rows}")[0]
     best: tuple[str, Any, float] | None = None
     for (name, _, value), hit, of in zip(tried, found[::2], found[1::2], strict=True):
-        is_all = hit == n and n * log(of / within) < BY_CHANCE
-        if hit >= PURE * n and (hit >= PURE * of or is_all) and (best is None or hit / of > best[2]):
+        is_all = hit == n and n * log(of / within) < BY_CHANCE and name not in struck
+        if hit < PURE * n or not (hit >= PURE * of or is_all):
+            continue
+        worth = (name not in struck, hit / of)
+        if best is None or worth > (best[0] not in struck, best[2]):
             best = (name, value, hit / of)
     return best
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,15 @@ def number_form(column: str, served: Array, again: Array, rest: Array) -> Form |
     """
     if len(served) < ENOUGH:
         return None
-    forms: tuple[Callable[[str, Array, Array], Form | None], ...] = (_factor, _shift, _affine, _grid, _comma, _map)
+    forms: tuple[Callable[[str, Array, Array], Form | None], ...] = (
+        _factor,
+        _shift,
+        _affine,
+        _grid,
+        _comma,
+        _map,
+        _dealt,
+    )
     constant = _one_value(column, served, again, rest)
     whole = (again != np.round(again)).all() and len(rest) >= ENOUGH and (rest == np.round(rest)).all()
     if constant is None and whole and (comma := _comma(column, served, again)):
@@ -211,6 +219,25 @@ def _map(column: str, served: Array, again: Array) -> Form | None:
     return None
 
 
+def _dealt(column: str, served: Array, again: Array) -> Form | None:
+    """Numbers that are codes, dealt anew: each stands for one other, by no curve. Each is seen several times."""
+    codes, which = np.unique(again, return_inverse=True)
+    if len(codes) < 2 or len(codes) * ENOUGH > len(again):
+        return None
+    to = {}
+    for n, code in enumerate(codes):
+        values, counts = np.unique(served[which == n], return_counts=True)
+        to[float(code)] = float(values[counts.argmax()])
+    if not _holds(served == np.array(list(to.values()))[which]):
+        return None
+    shown = ", ".join(f"{a:g} → {s:g}" for a, s in list(to.items())[:3]) + (", …" if len(to) > 3 else "")
+    if len(set(to.values())) < len(to):
+        return Form("category merge", f"{column} is merged: {shown}", None, {"levels": to})
+    row = col(f"row.{column}")
+    undo = row.map({s: a for a, s in to.items()}).fill(row)
+    return Form("category rename", f"{column} is renamed: {shown}", undo, {"levels": to})
+
+
 def text_form(column: str, served: Array, again: Array, rest: Iterable[str] = ()) -> Form | None:
     """The form in which a text differs; null if there is none.
 
@@ -225,15 +252,18 @@ def text_form(column: str, served: Array, again: Array, rest: Iterable[str] = ()
         back = _back(column, pairs)
         return Form("category spelling", f"{column} is written {first[0]!r} for {first[1]!r}", back)
     levels, counts = np.unique(served.astype(str), return_counts=True)
-    if counts.max() >= HOLDS * len(served) and len(set(again)) >= ENOUGH:
-        value = str(levels[counts.argmax()])
+    value = str(levels[counts.argmax()])
+    # two levels are enough where all have become one, and nobody comes as another
+    is_all = counts.max() == len(served) and set(rest) <= {value}
+    if counts.max() >= HOLDS * len(served) and len(set(again)) >= (2 if is_all else ENOUGH):
         return Form("sentinel fill", f"{column} is always {value!r}", None, {"value": value, "levels": [value]})
     to: dict[str, str] = {}
     for s, a in pairs:
         to.setdefault(a, s)
     if _share(to[a] == s for s, a in pairs) < HOLDS:
         return _split(column, pairs)
-    if _share(a.startswith(s) for s, a in pairs) >= HOLDS and len({len(s) for s, _ in pairs}) <= 2:
+    # nothing left is no text cut short
+    if _share(s != "" and a.startswith(s) for s, a in pairs) >= HOLDS and len({len(s) for s, _ in pairs}) <= 2:
         longest = max(len(s) for s, _ in pairs)
         return Form("precision loss", f"{column} is cut off after {longest} characters", None, {"length": longest})
     shown = ", ".join(f"{a!r} → {s!r}" for a, s in sorted(to.items())[:3]) + (", …" if len(to) > 3 else "")
@@ -277,8 +307,17 @@ def time_form(column: str, served: Array, again: Array) -> Form | None:
     if len(served) < ENOUGH:
         return None
     seconds = np.array([(s - a) / timedelta(seconds=1) for s, a in zip(served, again, strict=True)])
+    if _holds(np.array([s == _day_for_month(a) for s, a in zip(served, again, strict=True)])):
+        return Form("upstream change", f"day and month of {column} are exchanged", None, {"form": "%d.%m. as %m.%d."})
     shift = float(np.median(seconds))
     if not shift or not _holds(np.abs(seconds - shift) < 1e-3):
         return None
     kind = "time zone" if shift % 900 == 0 else "clock skew"
     return Form(kind, f"{column} {shift / 3600:+g} h", None, {"shift_s": shift})
+
+
+def _day_for_month(time: datetime) -> datetime | None:
+    """The time with its day read as its month; null where there is no such month, or that changes nothing."""
+    if time.day > 12 or time.day == time.month:
+        return None
+    return time.replace(day=time.month, month=time.day)

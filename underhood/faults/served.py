@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from underhood.build.scorer import Array
+from underhood.faults.cohorts import cohort_of
 from underhood.faults.extent import holds
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.rules import CUT, Misacted, contradicting, misacted, replays
-from underhood.faults.values import served_otherwise
+from underhood.faults.values import differs, served_otherwise
 from underhood.faults.vectors import EXPLAINED, OLDER, UNKNOWN, misscored, no_suspect, replayed, score_suspect
 from underhood.plan.changes import BUNDLE, INPUT, RECOMPUTED, THRESHOLD, UNTIL, Change
 from underhood.plan.exprs import Expr
@@ -146,9 +147,9 @@ def inject_skew(column: str, to: object) -> tuple[Change, ...]:
     return (Change(INPUT, column, to),)
 
 
-def undo_skew(columns: Sequence[str]) -> tuple[Change, ...]:
+def undo_skew(columns: Sequence[str], where: Expr | None = None) -> tuple[Change, ...]:
     """The inputs are recomputed from history, as known when asked."""
-    return tuple(Change(INPUT, column, RECOMPUTED) for column in columns)
+    return tuple(Change(INPUT, column, RECOMPUTED, where) for column in columns)
 
 
 def suspect_skew(scene: Scene) -> Ruling:
@@ -171,6 +172,8 @@ def suspect_skew(scene: Scene) -> Ruling:
             says = f"the other {says}; {', '.join(found.differing)} differs in a way that has a name of its own"
         return Ruling(SKEW.name, (), says)
     worst = max(broken, key=lambda c: broken[c])
+    flag = " or ".join(differs(c, scene.plan.inputs[c]) for c in broken)
+    cohort = cohort_of(scene, f"({flag})", struck=tuple(found.differing))
     shown = f"d.{quoted('row.' + worst)} as served, a.{quoted(worst)} as recomputed"
     return Ruling(
         SKEW.name,
@@ -178,10 +181,13 @@ def suspect_skew(scene: Scene) -> Ruling:
             Suspect(
                 SKEW.name,
                 f"input {worst}",
-                f"{', '.join(broken)} served differently from what history gives ({worst}: {broken[worst]:,} of {n:,})",
-                f"select d.id, {shown} from decisions d join asks a on d.key = a.key where d.bad",
-                undo_skew(list(broken)),
-                parameters={"columns": list(broken)},
+                f"{', '.join(broken)} served differently from what history gives ({worst}: {broken[worst]:,} of {n:,})"
+                f"{cohort.says}: {cohort.n:,} decisions",
+                f"select d.id, {shown} from decisions d join asks a on d.key = a.key where {flag}",
+                undo_skew(list(broken), cohort.where),
+                cohort.where,
+                cohort.since,
+                {"columns": list(broken)},
             ),
         ),
     )

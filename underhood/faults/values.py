@@ -100,17 +100,21 @@ def _served_otherwise(scene: Scene) -> Served:
         frames = {c: _frame(scene, c) for c in broken}
         for one, other in combinations(broken, 2):
             if inputs[one] == inputs[other] and (form := _swap(one, other, frames)):
-                forms.append(((one, other), form, cohort_of(scene, differs(one, inputs[one]))))
-        swapped = {c for columns, _, _ in forms for c in columns}
+                cohort = cohort_of(scene, differs(one, inputs[one]), struck=tuple(broken))
+                forms.append(((one, other), form, cohort))
         for column in broken:
-            if column in swapped:
+            if any(column in columns for columns, _, _ in forms):
                 continue
-            cohort = cohort_of(scene, differs(column, inputs[column]))
+            cohort = cohort_of(scene, differs(column, inputs[column]), struck=tuple(broken))
             found = _form(scene, column, inputs[column], _frame(scene, column, cohort.where))
+            columns: tuple[str, ...] = (column,)
+            if found is None and (copied := _copied(scene, column)):
+                columns, found = copied
             if found:
                 can = _can_show(column, found)
-                cohort = cohort_of(scene, differs(column, inputs[column]), can) if can else cohort
-                forms.append(((column,), found, cohort))
+                if can:
+                    cohort = cohort_of(scene, differs(column, inputs[column]), can, tuple(broken))
+                forms.append((columns, found, cohort))
     return Served(n, broken, tuple(forms))
 
 
@@ -160,6 +164,32 @@ def _swap(one: str, other: str, frames: Mapping[str, Mapping[str, Array]]) -> Fo
     return Form("column swap", f"{one} and {other} are swapped", None, {"columns": [one, other]})
 
 
+def _copied(scene: Scene, column: str) -> tuple[tuple[str, ...], Form] | None:
+    """Whether another column of the question was served in the place of this one, and this one in its place or nowhere.
+
+    Empty values show only here: where one of two that are swapped is empty, the other is lost.
+    """
+    kind = scene.plan.inputs[column]
+    others = [c for c, k in scene.plan.inputs.items() if k == kind and c != column]
+    if not others or kind == FLAG:
+        return None
+    served, again = f"d.{quoted('row.' + column)}", f"a.{quoted(column)}"
+    tests = [f"count(*) filter (where {served} = a.{quoted(c)})" for c in others]
+    tests += [f"count(*) filter (where d.{quoted('row.' + c)} is not distinct from {again})" for c in others]
+    n, values, *equal = counted(
+        scene.engine,
+        f"select count(*), count(distinct {served}), {', '.join(tests)} "
+        f"from decisions d join asks a on d.key = a.key where {differs(column, kind)}",
+    )
+    most = max(range(len(others)), key=lambda i: equal[i])
+    if values < ENOUGH or equal[most] < HOLDS * n:
+        return None
+    other = others[most]
+    if equal[len(others) + most] >= HOLDS * n:
+        return (column, other), Form("column swap", f"{column} and {other} are swapped")
+    return (column,), Form("column swap", f"{other} stands in the place of {column}", None, {"by": other})
+
+
 def _form(scene: Scene, column: str, kind: str, frame: Mapping[str, Array]) -> Form | None:
     changed = frame["differs"] > 0
     served, again, rest = frame["served"][changed], frame["again"][changed], frame["again"][~changed]
@@ -173,7 +203,8 @@ def _form(scene: Scene, column: str, kind: str, frame: Mapping[str, Array]) -> F
             else _lagged(scene, column) or number_form(column, served, again, rest)
         )
     if kind == TEXT:
-        return text_form(column, served, again, rest)
+        # names are dealt anew for whom a fault touches: what others are called says nothing of theirs
+        return text_form(column, served, again, among)
     return time_form(column, served, again) if kind == TIME else None
 
 
@@ -189,10 +220,10 @@ def _lagged(scene: Scene, column: str) -> Form | None:
     hits = []
     for hours in LAGS_H:
         equal = scene.engine.rows(
-            f"select avg((d.served = s.{quoted(join.take[column])})::INT), count(distinct d.served) from (select a.*, "
-            f"d.asked_at - to_hours({hours}) as then_at, d.{quoted('row.' + column)} as served from decisions d "
-            f"join asks a on d.key = a.key where {flag} order by hash(d.id) limit 2000) d "
-            f"asof join {quoted(join.source.name)} s on d.then_at >= s.__known{by}"
+            f"select avg((d.__served = s.{quoted(join.take[column])})::INT), count(distinct d.__served) from "
+            f"(select a.*, d.asked_at - to_hours({hours}) as __then, d.{quoted('row.' + column)} as __served "
+            f"from decisions d join asks a on d.key = a.key where {flag} order by hash(d.id) limit 2000) d "
+            f"asof join {quoted(join.source.name)} s on d.__then >= s.__known{by}"
         )[0]
         hits.append((equal[0] or 0.0, equal[1] or 0, hours))
     share, levels, hours = max(hits)
@@ -207,7 +238,7 @@ def _suspect(scene: Scene, columns: tuple[str, ...], form: Form, cohort: Cohort)
     undo = tuple(Change(INPUT, c, RECOMPUTED, where) for c in columns)
     if form.undo is not None:
         undo = (Change(INPUT, columns[0], form.undo, where),)
-    elif form.kind == "column swap":
+    elif len(columns) == 2:
         undo = undo_swap(columns[0], columns[1], where)
     shown = f"d.{quoted('row.' + columns[0])} as served, a.{quoted(columns[0])} as recomputed"
     flag = differs(columns[0], scene.plan.inputs[columns[0]])
