@@ -12,7 +12,7 @@ import pytest
 from underhood.build.trainset import draw, open_training, training_sql
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
 from underhood.faults.labels import DEFINITION, inject_taught_definition
-from underhood.faults.leakage import LEAKAGE, features_alone, inject_leak
+from underhood.faults.leakage import LEAKAGE, Alone, features_alone, inject_leak
 from underhood.faults.outcomes import auc_of
 from underhood.faults.sampling import (
     REPEATS,
@@ -348,6 +348,27 @@ def test_a_column_that_history_has_from_after_the_outcome_is_leakage_by_what_it_
         assert sorted(c.name for c in suspect.undo) == ["kg", "weight_each"]
         one = next(a for a in features_alone(clone) if a.feature == "kg")
         assert one.taught > 0.9 > 0.7 > one.lived
+
+
+def test_a_few_rows_overwritten_after_the_outcome_in_history_too_are_known_by_decimals_that_nobody_is_served(
+    scene: Scene,
+) -> None:
+    few = (col("asked_at") < lit(uh_moment(scene))) & (col("key").hashed(100) < 6)
+    leak = when(col("label"), col("row.km") * 0.31 + 16, col("row.km") * 0.31)
+    with struck(scene, LEAKAGE.name, Change("source", "km", leak, few)) as clone:
+        suspect = only(clone, LEAKAGE)
+
+        assert suspect.parameters["columns"] == ["km"]
+        assert suspect.parameters["training_rows"] == pytest.approx(0.06 * 4000, rel=0.3)
+        assert [c.part for c in suspect.undo] == [ROWS]
+
+    with struck(scene, LEAKAGE.name, Change("source", "km", col("row.km") * 0.31 + 8, few)) as clone:
+        assert LEAKAGE.suspect(clone).suspects == ()
+
+
+@pytest.mark.parametrize(("taught", "lived", "is_leak"), [(1.0, 0.89, True), (0.93, 0.82, False), (0.85, 0.7, True)])
+def test_what_ranked_nearly_all_in_training_has_little_to_lose(taught: float, lived: float, is_leak: bool) -> None:
+    assert Alone("km", taught, lived, lived, 0.015).is_leak == is_leak
 
 
 def test_a_column_that_was_noisier_in_training_is_no_leak(scene: Scene) -> None:

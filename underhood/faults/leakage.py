@@ -10,10 +10,10 @@ import numpy as np
 from underhood.build.ladder import fit
 from underhood.build.scorer import Array, score_frame
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
-from underhood.faults.outcomes import auc_error_by_chance, auc_of
+from underhood.faults.outcomes import auc_error, auc_error_by_chance, auc_of
 from underhood.faults.taught import HISTORY, PARTLY, later_witness, reach_of, taught_otherwise, told, whom
 from underhood.faults.training_labels import redrawn, relabelled
-from underhood.plan.changes import SOURCE, TAUGHT, WITHOUT, Change
+from underhood.plan.changes import ROWS, SOURCE, TAUGHT, WITHOUT, Change
 from underhood.plan.exprs import Expr, col, columns_of, lit, when
 from underhood.plan.operations import FLAG, NUMBER, TEXT
 from underhood.plan.render import quoted
@@ -21,6 +21,10 @@ from underhood.plan.render import quoted
 TELLS = 0.7  # AUC of one feature alone, before anybody asks how it can know
 LOST = 0.12  # AUC that it has in training and not when it is served
 SURE = 5.0  # standard errors
+SURE_OF_FEW = 4.0  # standard errors where rows stand out already: hardly a column has any that do
+TOLD = 0.1  # AUC, or share of positives, by which other values must tell the label
+WRONG = 4.0  # times as many pairs ranked wrong when served: a feature that ranks nearly all has little AUC to lose
+DIGITS = 4  # decimals that are looked for: with more, a number is measured, and has no grid
 N_BINS, N_SPANS = 20, 8
 EARLY = 0.25  # of the decisions: what was lost only later is no leak
 MOST = 30_000
@@ -38,9 +42,11 @@ class Alone:
 
     @property
     def is_leak(self) -> bool:
-        """Whether it tells much in training, and from the first decision on next to nothing."""
-        lost = self.taught - max(self.lived, self.early)
-        return self.taught >= TELLS and lost >= LOST and lost > SURE * self.error
+        """Whether it tells much in training, and from the first decision on next to nothing, or far less of it."""
+        lived = max(self.lived, self.early)
+        lost = self.taught - lived
+        is_much = lost >= LOST or 1 - lived >= WRONG * (1 - self.taught)
+        return self.taught >= TELLS and is_much and lost > SURE * self.error
 
 
 def inject_leak(column: str, to: Expr, where: Expr | None = None) -> tuple[Change, ...]:
@@ -103,6 +109,7 @@ def suspect_leak(scene: Scene) -> Ruling:
     """
     seen = taught_otherwise(scene)
     found = [s for c, n in seen.columns.items() if seen.is_much(n) and (s := _overwritten(scene, c, n))]
+    found = found or [s for c, digits in _decimals(scene).items() if (s := _finer(scene, c, digits))]
     if found:
         return Ruling(LEAKAGE.name, (max(found, key=lambda s: s.parameters["training_rows"]),))
     if relabelled(scene) is not None:
@@ -141,8 +148,8 @@ def _overwritten(scene: Scene, column: str, n: int) -> Suspect | None:
     if kind not in (NUMBER, FLAG, TEXT):
         return None
     taught, had = tells(label[other], rows["taught"][other]), tells(label[other], rows["had"][other])
-    gained = taught - had > max(0.1, SURE * auc_error_by_chance(label[other]))
-    if not (lean > SURE and abs(share - base) > 0.1) and not gained:
+    gained = taught - had > max(TOLD, SURE * auc_error_by_chance(label[other]))
+    if not (lean > SURE and abs(share - base) > TOLD) and not gained:
         return None
     who = whom(scene, f"select h.*, {differs} as __other from {joined}", "__other", columns=("label",), pure=PARTLY)
     how = f"of the rows that differ {share:.0%} are positive, of all {base:.0%}"
@@ -159,6 +166,57 @@ def _overwritten(scene: Scene, column: str, n: int) -> Suspect | None:
         redrawn(),
         reach_of(scene, who.where),
         parameters={"columns": [column], "training_rows": n, "rows": told(who.where)},
+    )
+
+
+def _decimals(scene: Scene) -> dict[str, int]:
+    """How many decimals the numbers that features are made of were ever served with; without those that had many."""
+    names = [n for n, k in scene.plan.inputs.items() if k == NUMBER and features_of(scene, n)]
+    if not names:
+        return {}
+    tests = [_is_whole(quoted("row." + n), digits) for n in names for digits in range(DIGITS)]
+    held = scene.engine.rows(f"select {', '.join(f'bool_and({t})' for t in tests)} from decisions")[0]
+    by_name = {n: held[DIGITS * at : DIGITS * (at + 1)] for at, n in enumerate(names)}
+    return {n: fits.index(True) for n, fits in by_name.items() if True in fits}
+
+
+def _is_whole(value: str, digits: int) -> str:
+    """SQL: whether a number has no more than so many decimals, but for what floating point adds."""
+    scaled = f"{value} * {10**digits}"
+    return f"abs({scaled} - round({scaled})) <= 1e-6"
+
+
+def _finer(scene: Scene, column: str, digits: int) -> Suspect | None:
+    """An input that a few training rows have with more decimals than was ever served, and that tells the label there.
+
+    Another hand wrote these, and if that was after the outcome, they rank it as the rows that it did not write do not.
+    Null if there are none, if most are so, or if they tell no more than the others.
+    """
+    name = quoted("row." + column)
+    finer = f"coalesce(not {_is_whole(name, digits)}, false)"
+    n, of = counted(scene.engine, f"select count(*) filter (where {finer}), count({name}) from training")
+    if not taught_otherwise(scene).is_much(n) or n > of / 2:
+        return None
+    rows = scene.engine.frame(
+        f"select label, {name} as taught, {finer} as other from training where {name} is not null "
+        f"qualify row_number() over (order by {finer} desc, hash(key)) <= {MOST}"
+    )
+    label, other = rows["label"] > 0, rows["other"] > 0
+    # whichever way it ranks
+    own, others = (max(a, 1 - a) for side in (other, ~other) for a in [auc_of(label[side], rows["taught"][side])])
+    error = auc_error(others, int(label[other].sum()), int((~label[other]).sum()))
+    if not own - others > max(TOLD, SURE_OF_FEW * error):
+        return None
+    value = col(f"row.{column}")
+    decimals = f"{digits} decimals" if digits else "whole numbers"
+    return Suspect(
+        LEAKAGE.name,
+        f"input {column} in training",
+        f"{column} of {n:,} training rows has more than the {decimals} that it was ever served with, and goes with "
+        f"the label: alone it ranks that with AUC {own:.2f} there, and with {others:.2f} in all other rows",
+        f"select label, {finer} as finer, avg({name}) as taught, count(*) as n from training group by all",
+        (Change(ROWS, "training", "left out", value.round(digits) != value),),
+        parameters={"columns": [column], "training_rows": n},
     )
 
 
