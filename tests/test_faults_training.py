@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from underhood.faults.training_labels import (
     undo_censored,
     undo_taught_flip,
 )
-from underhood.plan.changes import LABEL, ROWS, TAUGHT, Change, change_from, change_json
+from underhood.plan.changes import LABEL, OUTCOME, ROWS, TAUGHT, Change, change_from, change_json
 from underhood.plan.exprs import Expr, col, lit, shown, when
 from underhood.repair import workbench as uh
 from underhood.repair.cases import mean
@@ -157,6 +158,22 @@ def test_what_was_not_yet_known_when_taught_is_found_with_its_days(scene: Scene,
         assert suspect.parameters["days"] == pytest.approx(made.parameters["days"], abs=1.5)
         assert reads(suspect.where) == ("row.depot = 'OAK'" if in_cohort else "")
         assert is_restored(scene, clone, suspect)
+
+
+def test_where_a_cohort_had_a_yes_only_lately_its_newest_were_not_yet_known_and_no_label_was_turned_round(
+    scene: Scene,
+) -> None:
+    late = col("asked_at") >= lit(uh_moment(scene) - timedelta(days=20))
+    quiet = Change(OUTCOME, "label", False, OAK & ~late)
+    with struck(scene, CENSORED.name, quiet, *inject_censored(OAK & late), cohort=OAK) as clone:
+        suspect = only(clone, CENSORED)
+
+        assert suspect.parameters["days"] == pytest.approx(20, abs=3)
+        assert taught_flips(clone)[0] == ()
+
+    with struck(scene, "label flip", quiet, *inject_taught_flip(OAK & late), cohort=OAK) as clone:
+        assert len(taught_flips(clone)[0]) == 1
+        assert CENSORED.suspect(clone).suspects == ()
 
 
 def test_days_that_were_not_yet_known_in_history_too_are_counted_to_the_day() -> None:
@@ -442,9 +459,7 @@ def labels(scene: Scene, changes: object) -> list[tuple[str, bool]]:
     return [(k, v) for k, v in scene.engine.rows(f"select key, label from ({sql}) order by key")]
 
 
-def uh_moment(scene: Scene) -> object:
-    from datetime import datetime
-
+def uh_moment(scene: Scene) -> datetime:
     return datetime.fromisoformat(str(scene.bundle.made_from["recipe"]["until"]))
 
 

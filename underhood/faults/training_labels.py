@@ -6,7 +6,7 @@ and, where history itself was wrong, what became of later decisions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,6 +16,7 @@ from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, coun
 from underhood.faults.outcomes import auc_error_by_chance, auc_of
 from underhood.faults.taught import (
     HISTORY,
+    PURE,
     Whom,
     Witness,
     later_witness,
@@ -28,12 +29,14 @@ from underhood.faults.taught import (
     whom,
 )
 from underhood.plan.changes import LABEL, OUTCOME, RECOMPUTED, ROWS, TAUGHT, Change
-from underhood.plan.exprs import Expr, col, columns_of, lit
+from underhood.plan.exprs import Expr, col, columns_of, lit, shown
+from underhood.plan.render import sql_value
 
 ONE_WAY = 0.95  # share of the changed labels that went the same way
 TURNED, UPRIGHT = 0.45, 0.55  # AUC: as good as inverted, and as good as right
 SURE = 4.5  # standard errors; with some hundred looks chance gives this once in a thousand scenes
 BOTH = 20  # rows of each class that a cohort needs
+SPARED = 10  # "no" that a flip of so many labels would have turned as well, were it one
 FELL = 0.5  # of the rate before: what the newest training rows lost
 DAY_US = 86_400_000_000
 
@@ -87,7 +90,34 @@ def _relabelled(scene: Scene) -> Relabelled | None:
     who = whom(scene, rows, "__other", facts=True)
     if who.where is None and not who.is_whole:
         who = part_of_whom(scene, rows, "__other", facts=True)
-    return Relabelled(int(n), int(no), who)
+    return _of_newest(scene, Relabelled(int(n), int(no), who))
+
+
+def _of_newest(scene: Scene, found: Relabelled) -> Relabelled:
+    """The same with the moment from which on labels differ, where only "yes" of a cohort's newest rows became "no".
+
+    Of a few rows one level may hold all, and then no moment tells more. But labels that are turned round turn "no" as
+    well: where every "yes" from a moment on was lost and no "no" was touched, what became of them was not known yet.
+    """
+    if found.since is not None or found.who.where is None or found.is_definition or found.no < ONE_WAY * found.n:
+        return found
+    once = "select key, label from training qualify row_number() over (partition by key order by asked_at) = 1"
+    turned = "h.label and not t.label"
+    first, middle = scene.engine.rows(
+        f"select (select min(h.asked_at) from {HISTORY} h join ({once}) t on t.key = h.key where {turned}), "
+        "min(asked_at) + (max(asked_at) - min(asked_at)) / 2 from training"
+    )[0]
+    own = sql_of(scene, found.who.where)
+    lost, kept, spared = counted(
+        scene.engine,
+        f"select count(*) filter (where {turned}), count(*) filter (where h.label and t.label), count(*) filter "
+        f"(where not h.label and not t.label) from (select * from {HISTORY} where {own}) h join ({once}) t "
+        f"on t.key = h.key where h.asked_at >= {sql_value(first)}",
+    )
+    if first < middle or lost < PURE * (lost + kept) or spared < SPARED:
+        return found
+    where = found.who.where & (col("asked_at") >= lit(first))
+    return replace(found, who=Whom(where, lost / (lost + kept), f" where {shown(where)}"))
 
 
 def contradicted(scene: Scene, kind: str, says: str, **parameters: object) -> Suspect:
