@@ -301,6 +301,28 @@ def test_of_columns_that_go_together_the_one_is_named_whose_own_cut_explains_mos
     assert turn.group.where.args[1].args[0] == pytest.approx(0.6, abs=0.02)
 
 
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_small_group_whose_outcomes_turned_over_is_told_by_likelihood_but_not_for_one_bad_day(
+    scene: Scene, lasts: bool
+) -> None:
+    random, n = np.random.default_rng(12), 9600
+    odds, one, day = random.choice([-1, 1], n) * random.gamma(8, 0.45, n), random.random(n) < 0.016, np.arange(n) // 100
+    turned = one & (random.random(n) < 0.4) & (day >= 50) if lasts else one & (day >= 70) & (day < 72)
+    label = (random.random(n) < said(odds, (0, 1))) ^ turned
+    # seasons move the base rate of all
+    label |= random.random(n) < np.where(day % 24 < 8, 0.1, 0.0)
+    bad = np.isin(np.arange(n), np.flatnonzero(one & (day >= 50) & turned)[::5][:5])
+    groups, slices = (Group("row.depot", OAK, one),), np.arange(n) * 48 // n
+    look = Residuals(day * 8.64e10, said(odds, (0, 1)), odds, label * 1.0, bad, np.ones(n), slices, groups, 1.0)
+
+    turn = turn_of(replace(scene, kept={"residuals": look, "coverage": None}))
+
+    assert (turn is not None and turn.until is None) == lasts
+    if turn is not None and lasts:
+        assert (turn.kind, turn.group) == ("concept drift", groups[0])
+        assert turn.since / 8.64e10 == pytest.approx(50, abs=4)
+
+
 def test_what_was_asked_at_one_moment_lies_on_one_side_of_an_edge_as_a_whole(scene: Scene) -> None:
     random, each, n = np.random.default_rng(3), 120, 7200
     day = np.arange(n) // each

@@ -41,6 +41,8 @@ DISORDER, SURE = 0.15, 5.0  # so much of the AUC, in so many of its standard err
 LEAST_NATS, OWN = 8.0, 4.0  # of that what outcomes alone must give, against all others and against before
 DAY_US = 86_400_000_000
 NAMED = 5  # decisions of a complaint that count as seen one by one
+OVER, SUREST = 0.3, 0.01  # share of outcomes turned over that is looked for; no score is surer than this
+LEAST_SLICES, MOST_OVER = 4, 40  # slices on either side of it; groups that are weighed with what is complained
 LOOKS = 6.0  # nats that a group must give more than all together, as there are so many groups
 LONGEST = 8  # slices that a span may last
 GAP = 0.08  # least gap of what happened to what was to be expected, in share
@@ -112,11 +114,16 @@ def _turn(scene: Scene) -> Turn | None:
     look, missing = residuals(scene), coverage(scene)
     if int(look.known.sum()) < 5 * LEAST or (missing is not None and missing.is_selective):
         return None
-    made = [t for c in _candidates(look) if (t := _measured(look, *c)) is not None]
-    enough = [t for t in made if t.bad >= LATE and t.nats >= (FEWER if t.loses_order else NATS) and _is_large(t)]
+    enough = _enough(look, _candidates(look)) or _enough(look, _turned_over(look))
     # a cut between two bins tells less of its own column than a luckier one of another column that goes with it
     cut = [_cut_anew(look, t) for t in enough]
     return max(cut, key=lambda t: t.gain - LOOKS * (t.group is not None), default=None)
+
+
+def _enough(look: Residuals, candidates: Iterator[tuple[Group | None, int, int | None, float]]) -> list[Turn]:
+    """The candidates that are turns: large, with enough evidence, and most of those in question in them."""
+    made = [t for c in candidates if (t := _measured(look, *c)) is not None]
+    return [t for t in made if t.bad >= LATE and t.nats >= (FEWER if t.loses_order else NATS) and _is_large(t)]
 
 
 def _cut_anew(look: Residuals, turn: Turn) -> Turn:
@@ -174,6 +181,36 @@ def _candidates(look: Residuals) -> Iterator[tuple[Group | None, int, int | None
         if nats >= LEAST_NATS and sum(s.sure(row, at) ** 2 for s in own) / 2 >= OWN:
             yield (look.groups[row - 1] if row else None), int(own[0].begins[at]), None, nats
     yield from _spans(look, *_shown_apart(*gaps))
+
+
+def _turned_over(look: Residuals) -> Iterator[tuple[Group | None, int, int | None, float]]:
+    """The groups of which outcomes were turned over in part since some slice: by likelihood, with what is complained.
+
+    A slope by the score says little where scores are far apart and few are asked: there one outcome tells more
+    than ten others. What a group did before counts against it, and so does all that one slice alone would say.
+    """
+    first = look.known & (look.slice < look.n_slices // 2)
+    if min(n_yes := int(look.label[first].sum()), int(first.sum()) - n_yes) < LEAST / 2:
+        return
+    p = np.clip(said(look.odds, recalibrated(look.odds[first], look.label[first])), SUREST, 1 - SUREST)
+    was = np.where(look.label > 0, p, 1 - p)
+    tells, n = _table(look, np.where(look.known, np.log1p(OVER * (1 - 2 * was) / was), 0.0), look.known.astype(float))
+    cuts = np.arange(LEAST_SLICES - 1, min(look.n_slices - LEAST_SLICES, _latest(look)))
+    if not len(cuts):
+        return
+    by_cut, many = np.cumsum(tells, axis=1), np.cumsum(n, axis=1)
+    usual = np.maximum(0.0, by_cut[:, cuts] / np.maximum(1, many[:, cuts]))
+    largest = np.maximum.accumulate(tells[:, ::-1], axis=1)[:, ::-1][:, cuts + 1]
+    after = many[:, -1:] - many[:, cuts]
+    nats = by_cut[:, -1:] - by_cut[:, cuts] - usual * after - np.maximum(0.0, largest)
+    nats[(after < LEAST) | (many[:, cuts] < LEAST)] = 0.0
+    best = nats.argmax(axis=1)
+    for row in np.argsort(-nats.max(axis=1))[:MOST_OVER]:
+        at, own = int(cuts[best[row]]) + 1, float(nats[row, best[row]])
+        group = look.groups[row - 1] if row else None
+        inside = (look.slice >= at) & (True if group is None else group.holds)
+        if own >= LEAST_NATS and own + _pointed(look, inside) >= NATS:
+            yield group, at, None, own
 
 
 def _latest(look: Residuals) -> int:
