@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.faults.answers import are_named, is_located, is_named, jaccard, selected_by
+from bench.faults.answers import are_named, is_located, is_named, jaccard, parameters_of, selected_by
 from bench.faults.baselines import psi, rank_by_classifier, rank_by_drift, shares
 from bench.faults.cells import open_scene
 from bench.faults.others import read_faults
@@ -75,6 +75,15 @@ def test_a_number_is_named_within_five_percent_and_everything_else_exactly():
     assert not is_named(True, 1.0) or is_named(True, True)
     assert are_named({}, {"factor": 3.0}) is None
     assert not are_named({"factor": 2.0, "unit": "lb"}, {"factor": 2.0})
+
+
+def test_a_kind_that_is_right_as_well_is_asked_only_for_the_parameters_that_it_has():
+    injection = Injection("beyond the envelope", (), ("kg",), {"columns": ["kg"], "beyond": 9.0}, expects=("curve",))
+    curve = Suspect("curve", "input", "", "", (), parameters={"columns": ["kg"], "way": "rises"})
+    beyond = Suspect("beyond the envelope", "training set", "", "", (), parameters={"columns": ["kg"]})
+
+    assert are_named(parameters_of(injection, curve), curve.parameters)
+    assert not are_named(parameters_of(injection, beyond), beyond.parameters)
 
 
 def test_a_fault_is_located_by_its_columns_all_of_them_and_no_other():

@@ -55,7 +55,7 @@ def scored(struck: Struck, found: Diagnosis, reached: set[str], changed: set[str
     line["locus"] = is_located(struck.injection, suspect)
     # only a cause of the right kind can name its parameters; a wrong kind counts as wrong parameters
     line["parameters_right"] = (
-        are_named(struck.injection.parameters, suspect.parameters)
+        are_named(parameters_of(struck.injection, suspect), suspect.parameters)
         if line["top1"]
         else (False if struck.injection.parameters else None)
     )
@@ -88,6 +88,12 @@ def is_located(injection: Injection, suspect: Suspect) -> bool:
     return (
         bool(parts & undone) or bool({p for p, _ in parts} & {p for p, _ in undone}) or suspect.kind in injection.right
     )
+
+
+def parameters_of(injection: Injection, suspect: Suspect) -> Mapping[str, Any]:
+    """The parameters that a suspect of an accepted kind can name: of another kind than was struck, those it shares."""
+    truth = injection.parameters
+    return truth if suspect.kind == injection.kind else {k: v for k, v in truth.items() if k in suspect.parameters}
 
 
 def are_named(truth: Mapping[str, Any], said: Mapping[str, Any]) -> bool | None:
