@@ -10,6 +10,7 @@ from underhood.ground.errors import SourceError
 from underhood.ground.findings import Finding
 from underhood.moves.compare import compare, compare_parts, compare_periods
 from underhood.moves.moves import ALPHA, KINDS
+from underhood.moves.shifts import grain
 from underhood.moves.versions import version_findings
 from underhood.tables.frames import described, open_table
 from underhood.tables.local import Engine
@@ -627,3 +628,12 @@ def test_bikes_grew_by_drift(engine):
     grown = next(m for m in comparison.moves if m.columns == ("cnt",))
     assert grown.kind == "drift"
     assert grown.amount["factor"] == pytest.approx(1.7, abs=0.1)
+
+
+def test_numbers_far_smaller_than_a_step_are_no_multiples_of_it():
+    random = np.random.default_rng(3)
+
+    assert grain(random.random(500)) is None
+    assert grain(random.integers(0, 5, 500) / 4) == 0.05
+    assert grain(random.integers(0, 5, 500).astype(float)) == 1.0
+    assert grain(random.integers(0, 5, 500) * 5e6) == 5e6

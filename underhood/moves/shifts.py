@@ -310,7 +310,8 @@ def grain(values: Values) -> float | None:
 
 
 def _off_grid(values: Values, size: float) -> int:
-    """How many values are no multiples of a size."""
+    """How many values, none of them 0, are no multiples of a size; what is far smaller than it is none either."""
     ratio = values / size
-    off = np.abs(ratio - np.round(ratio))
-    return len(values) - int(np.count_nonzero(off < 1e-6 * np.maximum(1, np.abs(ratio) * 1e-6)))
+    whole = np.round(ratio)
+    is_on = (whole != 0) & (np.abs(ratio - whole) < 1e-6 * np.maximum(1, np.abs(ratio) * 1e-6))
+    return len(values) - int(np.count_nonzero(is_on))
