@@ -239,6 +239,17 @@ def test_the_next_larger_value_of_an_hours_figure_is_no_value_that_stands_in_for
         assert [m.form.kind for m in looked(sides).moves] == found
 
 
+def test_a_count_that_grew_out_of_its_past_and_then_came_in_another_unit_is_told_by_its_multiples() -> None:
+    random, n = np.random.default_rng(4), 9_000
+    made = np.round(np.clip(np.arange(n) / 10, 300, 700) + random.normal(0, 30, n))
+    made = np.where(np.arange(n) >= 7_500, np.round(made * 0.7) * 60, made)
+    bad = np.isin(np.arange(3_000), [1_600, 2_000, 2_400, 2_500, 2_900])
+    sides = side_by_side(np.arange(n) * 60.0, 6_000, bad, {"made": NUMBER}, {"made": made}, {"made"})
+    (moved,) = looked(sides).moves
+
+    assert (moved.form.kind, moved.form.parameters["factor"]) == ("unit change", 60)
+
+
 @pytest.mark.parametrize("level", ["B", 14.0])
 def test_a_level_that_the_past_lacks_and_decisions_have_from_the_first_on_is_none_that_broke(level: object) -> None:
     random, n = np.random.default_rng(7), 12_000

@@ -37,6 +37,7 @@ STEEP, STEEP_MOVED = 5.0, 0.5  # a factor beyond all drift, and how far it moves
 PIECES, RUNS = 20, 3.0  # of either sample, whose shares tell how unsure the share of all is; so many standard errors
 NEAR = 250  # rows on either side of a change that no season parts
 CURVED = 0.15  # share of rows that would have to move before a curve is told
+HARDLY = 0.5  # share of the values that must have been no multiples of a factor before all of them are
 SEASON = 0.25  # of the distance a steep factor may leave to the season
 OUTSIDE = 0.3  # share of rows outside all of the past that no season makes
 KINDS: Mapping[str, str] = {
@@ -214,7 +215,10 @@ def _steep(name: str, one: Array, other: Array, past: Past, total: float) -> Fou
             continue  # it was on the grid all the time
         tried.append((min(distance_of(one, back), distance_of(past.values, back)), factor))
     tried.sort()
-    if not tried or tried[0][0] > SEASON * total:
+    on_grid = _on_coarser_grid(one, other, past, [factor for _, factor in tried])
+    if on_grid is not None:
+        tried.sort(key=lambda t: t[1] != on_grid)
+    elif not tried or tried[0][0] > SEASON * total:
         return None
     left, factor = tried[0]
     shown = float(f"{factor:.6g}")
@@ -222,6 +226,25 @@ def _steep(name: str, one: Array, other: Array, past: Past, total: float) -> Fou
     form = Form("unit change", f"{name} × {shown:g} ({meaning})", col(f"row.{name}") / factor, {"factor": shown})
     rivals = tuple(f"× {f:g}" for d, f in tried[1:2] if d < SEASON * total)
     return Found(form, lambda v: ~np.isnan(v), None, 1 - left / total, rivals)
+
+
+def _on_coarser_grid(one: Array, other: Array, past: Past, factors: Sequence[float]) -> float | None:
+    """The largest factor of which all values are multiples now, and hardly any were; null if there is none.
+
+    What is written in whole numbers shows its factor in each of them, however far a season took it meanwhile. What is
+    rounded stays where it was: the values must have come nearer to the factor times what was than to what was.
+    """
+    middles = np.median(one[one != 0]) if (one != 0).any() else 0.0, np.median(other)
+    if past.grain is None or min(middles) <= 0:
+        return None
+    came = math.log(middles[1] / middles[0])
+    for factor in sorted((f for f in factors if f >= STEEP), reverse=True):
+        if _off(other, past.grain * factor) > 0.02 or _off(one, past.grain * factor) < HARDLY:
+            continue
+        inside = (other / factor >= past.low) & (other / factor <= past.high)
+        if inside.mean() >= FITS and abs(came - math.log(factor)) < abs(came):
+            return factor
+    return None
 
 
 def _off(values: Array, step: float) -> float:

@@ -30,6 +30,7 @@ GROUPS = 12  # columns whose levels are tried
 WIDE = 1000  # levels; a text with more names things and is not compared
 BACKWARDS = 0.001  # share of steps that fall in what only tells the time
 THIN = 400  # past rows; with fewer no bins are cut on the past alone
+FARTHER = (0.25, 1.0, 4.0, 16.0)  # times the past's own width beyond it
 _CUTS = (0.0005, 0.005, 0.02, *(k / 16 for k in range(1, 16)), 0.98, 0.995, 0.9995)
 
 
@@ -176,7 +177,10 @@ def _number(name: str, kind: str, values: Array, decided: Array) -> Column | Non
     if not len(reference) or _is_calendar(values[ok], past):
         return None
     edges = set(np.quantile(reference, _CUTS, method="higher").tolist())
-    edges |= {float(reference.max()), float(np.nextafter(reference.min(), -np.inf))}
+    low, high = float(reference.min()), float(reference.max())
+    edges |= {high, float(np.nextafter(low, -np.inf))}
+    # what grows out of the past's range by and by is not what leaps out of it
+    edges |= {edge for far in FARTHER for edge in (low - far * (high - low), high + far * (high - low))}
     for value in _heaviest(reference, now):
         edges |= {value, float(np.nextafter(value, -np.inf))}
     bins = np.array(sorted(edges))
