@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import lightgbm
@@ -13,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underhood.build.boosted import can_sum, tree_sums
+from underhood.build.booster import Booster
 from underhood.build.checks import rows_of
-from underhood.build.ladder import fit
+from underhood.build.ladder import ROUNDS, TREES, fit
 from underhood.build.scorer import Frame, Model, codes, leaves, score_frame, scorer
 from underhood.build.trees import sum_of_trees
+from underhood.ground.errors import ProjectError
 
 TYPES = {"full": "number", "holey": "number", "flag": "flag", "city": "text", "word": "text"}
 EXTREMES = [0.0, -0.0, 1e300, -1e300, 1.7976931348623157e308, 5e-324, -1e-300, 1.0]
@@ -54,17 +58,29 @@ def alone(model: Model, frame: Frame) -> Any:
     return np.array([one(row) for row in rows_of(frame, TYPES)])
 
 
-def fitted_by(monkeypatch: pytest.MonkeyPatch, frame: Frame, label: Any) -> tuple[Model, Any]:
-    """Our trees, and the booster that LightGBM had made."""
-    kept: list[Any] = []
-    train = lightgbm.train
+def fitted_by(frame: Frame, label: Any) -> tuple[Model, Any]:
+    """Our trees, and the booster that LightGBM's own package makes of the same columns."""
+    model = fit("trees", frame, label, TYPES)
+    texts = [i for i, name in enumerate(model["features"]) if name in model["levels"]]
+    rows = lightgbm.Dataset(matrix(model, frame), label, categorical_feature=texts)
+    return model, lightgbm.train(dict(TREES), rows, num_boost_round=ROUNDS)
 
-    def recorded(*arguments: Any, **named: Any) -> Any:
-        kept.append(train(*arguments, **named))
-        return kept[-1]
 
-    monkeypatch.setattr(lightgbm, "train", recorded)
-    return fit("trees", frame, label, TYPES), kept[0]
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_trees_grown_without_lightgbms_python_package_are_those_that_it_grows(is_weighted: bool) -> None:
+    frame, label = world(4)
+    weight = np.linspace(0.5, 2, len(label)) if is_weighted else None
+    model = fit("trees", frame, label, TYPES, weight)
+    texts = [i for i, name in enumerate(model["features"]) if name in model["levels"]]
+    data = lightgbm.Dataset(matrix(model, frame), label, weight=weight, categorical_feature=texts)
+    booster = lightgbm.train(dict(TREES), data, num_boost_round=ROUNDS)
+
+    assert np.array_equal(booster.predict(matrix(model, frame)), score_frame(model, frame))
+
+
+def test_what_lightgbm_refuses_is_told_with_the_reason() -> None:
+    with Booster() as booster, pytest.raises(ProjectError, match="LightGBM cannot"):
+        booster.read("no trees")
 
 
 def matrix(model: Model, frame: Frame) -> Any:
@@ -74,11 +90,9 @@ def matrix(model: Model, frame: Frame) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_trees_score_alone_in_a_batch_and_in_lightgbm_to_the_last_bit(
-    monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_trees_score_alone_in_a_batch_and_in_lightgbm_to_the_last_bit(seed: int) -> None:
     frame, label = world(seed)
-    model, booster = fitted_by(monkeypatch, frame, label)
+    model, booster = fitted_by(frame, label)
 
     for rows in (frame, strange(1000, seed)):
         expected = booster.predict(matrix(model, rows), num_threads=1)
@@ -114,10 +128,10 @@ def test_many_rows_at_once_give_the_sums_of_one_row_to_the_last_bit(trees: list[
     assert tree_sums(trees, columns).tobytes() == sum_of_trees(trees, columns).tobytes()
 
 
-def test_a_null_where_training_had_none_goes_the_way_of_most_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_null_where_training_had_none_goes_the_way_of_most_rows() -> None:
     frame, _ = world(1)
     only = {"full": frame["full"]}
-    model, booster = fitted_by(monkeypatch, only, (frame["full"] > 3).astype(float))
+    model, booster = fitted_by(only, (frame["full"] > 3).astype(float))
     null = {"full": np.array([np.nan])}
 
     made = score_frame(model, null)
@@ -127,10 +141,10 @@ def test_a_null_where_training_had_none_goes_the_way_of_most_rows(monkeypatch: p
     assert booster.predict(np.array([[np.nan]]))[0] < 0.01  # LightGBM reads a null as 0
 
 
-def test_a_null_where_training_had_some_goes_where_lightgbm_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_null_where_training_had_some_goes_where_lightgbm_sends_it() -> None:
     values = np.linspace(0, 10, 2000)
     values[::4] = np.nan
-    model, booster = fitted_by(monkeypatch, {"holey": values}, np.isnan(values).astype(float))
+    model, booster = fitted_by({"holey": values}, np.isnan(values).astype(float))
 
     assert score_frame(model, {"holey": np.array([np.nan])})[0] == booster.predict(np.array([[np.nan]]))[0]
     assert score_frame(model, {"holey": np.array([np.nan])})[0] > 0.99
@@ -244,3 +258,16 @@ def test_rows_alike_to_the_model_share_their_leaves() -> None:
     assert found.shape == (3000, 100)
     same = {row.tobytes(): score for row, score in zip(found, score_frame(model, frame), strict=True)}
     assert [same[row.tobytes()] for row in found] == score_frame(model, frame).tolist()
+
+
+def test_growing_trees_loads_none_of_the_libraries_that_lightgbms_package_loads() -> None:
+    script = """
+import sys, numpy as np
+from underhood.build.ladder import fit
+values = np.linspace(0, 1, 500)
+assert fit("trees", {"x": values}, (values > 0.3).astype(float), {"x": "number"})["trees"]
+print(*[m for m in ("pandas", "sklearn", "scipy", "lightgbm") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert done.stdout.strip() == ""

@@ -33,7 +33,7 @@ GUESTS = {
     "numpy": ["underhood/"],
     "scipy": ["underhood/build/ladder.py"],
     "sklearn": ["underhood/build/ladder.py"],
-    "lightgbm": ["underhood/build/ladder.py", "underhood/build/boosted.py"],
+    "lightgbm": ["underhood/build/booster.py"],
     "msgspec": ["underhood/"],
     "click": [
         "underhood/faces/answers.py",

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from underhood.build.booster import Booster
+
 Array = np.ndarray[Any, Any]
 
 _CATEGORICAL, _DEFAULT_LEFT, _NAN = 1, 2, 8  # bits of a node's decision type: what LightGBM's tree.h names
@@ -24,12 +26,10 @@ SHARE = 250_000  # rows laid side by side at a time: memory does not grow with a
 
 def tree_sums(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
     """The sum of the leaves that each row falls into: `columns` are doubles, NaN for null, level codes from -1."""
-    import lightgbm
-
-    booster = lightgbm.Booster(model_str=_text(trees, len(columns)))
     shares = [slice(at, at + SHARE) for at in range(0, len(columns[0]), SHARE)]
-    made = [np.asarray(booster.predict(np.column_stack([c[s] for c in columns]), raw_score=True)) for s in shares]
-    return np.concatenate(made)
+    with Booster() as booster:
+        booster.read(_text(trees, len(columns)))
+        return np.concatenate([booster.sums(np.column_stack([c[s] for c in columns]), is_raw=True) for s in shares])
 
 
 def foretold(
@@ -41,20 +41,16 @@ def foretold(
     Null if the others say too little: if of the variance in the rows numbered `held` less than `least` is explained, or
     next to nothing after the first trees. The same rows give the same answer: one thread learns, with a fixed seed.
     """
-    import lightgbm
-
     given = {"objective": "l2", "num_leaves": 31, "min_data_in_leaf": 20, "seed": 0, "deterministic": True}
     given |= {"verbose": -1, "num_threads": 1}
-    told = lightgbm.Dataset(columns[learned], target[learned], categorical_feature=list(texts), params=given)
-    booster = lightgbm.Booster(given, told)
     some = held[np.linspace(0, len(held) - 1, min(len(held), SOME)).astype(int)]
-    for rounds, enough in ((FIRST, least * HINT), (ROUNDS - FIRST, least)):
-        for _ in range(rounds):
-            booster.update()
-        if explained(target[some], np.asarray(booster.predict(columns[some], num_threads=1))) < enough:
-            return None
-    made: Array = np.asarray(booster.predict(columns))
-    return made
+    with Booster() as booster:
+        booster.learn(columns[learned], target[learned], texts, given)
+        for rounds, enough in ((FIRST, least * HINT), (ROUNDS - FIRST, least)):
+            booster.grow(rounds)
+            if explained(target[some], booster.sums(columns[some], threads=1)) < enough:
+                return None
+        return booster.sums(columns)
 
 
 def explained(values: Array, told: Array) -> float:
