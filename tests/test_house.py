@@ -26,6 +26,7 @@ GUESTS = {
     "pyarrow": [
         "underhood/tables/local.py",
         "underhood/tables/batches.py",
+        "underhood/tables/columns.py",
         "underhood/tables/parity.py",
         "underhood/tables/spark.py",
         "underhood/record/seal.py",

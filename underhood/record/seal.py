@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from underhood.ground.errors import CorruptError, RecordError, UnderhoodError, raise_all
@@ -295,7 +294,7 @@ def _cast(column: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
 
 def _once(rows: pa.Table) -> pa.Table:
     rows = rows.sort_by([("at", "ascending"), ("id", "ascending")])
-    if pc.count_distinct(rows["id"]).as_py() == rows.num_rows:
+    if len(rows["id"].unique()) == rows.num_rows:
         return rows
     numbered = rows.select(["id"]).append_column("n", pa.array(range(rows.num_rows)))
     first = numbered.group_by("id").aggregate([("n", "min")])["n_min"]

@@ -30,6 +30,7 @@ from underhood.plan.render import quoted, sql_value
 from underhood.plan.sources import Schema, Typed, is_rekeyed, key_sql, removed_sql, source_sql
 from underhood.plan.steps import Source, System, plain, sources_of
 from underhood.tables.batches import SQL_TYPES, batched, check_sql
+from underhood.tables.columns import arrow_of, numpy_of
 from underhood.tables.mistyped import mistyped
 from underhood.tables.quarantine import hold
 from underhood.tables.text_files import EXACT, read_csv, unpacked
@@ -128,7 +129,7 @@ class Engine:
     def frame(self, sql: str) -> Frame:
         """A query's result by column: numbers and flags as floats (null is NaN), texts and times as objects."""
         table = self.table(sql)
-        return {name: _array(table.column(name)) for name in table.column_names}
+        return {name: numpy_of(table.column(name)) for name in table.column_names}
 
     def arrays(self, sql: str) -> Frame:
         """A query's columns of doubles (null is NaN) and texts (null is None), without pyarrow, which loads pandas."""
@@ -170,6 +171,8 @@ class Engine:
         try:
             if isinstance(what, Path):
                 table = pa.ipc.open_file(what).read_all() if _is_arrow(what) else pa.ipc.open_stream(what).read_all()
+            elif isinstance(what, Mapping):
+                table = pa.table({column: arrow_of(values) for column, values in what.items()})
             else:
                 table = pa.Table.from_pylist(what) if isinstance(what, list) else pa.table(what)
             index = [n for n in table.column_names if n.startswith("__index_level_")]  # pandas' row numbers
@@ -197,8 +200,9 @@ class Engine:
 
     def texts(self, name: str, column: str, values: Sequence[str]) -> None:
         """Names a table of one column of texts and their `rank`, from 0, in the order given."""
-        made = {column: pa.array(list(values), pa.string()), "rank": pa.array(range(len(values)), pa.int64())}
-        self.register(name, pa.table(made))
+        # as a list, not by Arrow, which loads pandas for its first array: that costs a small case a tenth of its time
+        ranked = f"select unnest($1::VARCHAR[]) as {quoted(column)}, generate_subscripts($1::VARCHAR[], 1) - 1 as rank"
+        self._con.execute(f"create or replace temp table {quoted(name)} as {ranked}", [list(values)])
 
     def schema(self, sql: str) -> Schema:
         """Column names and kernel types of a query over cached tables; hidden columns are left out."""
@@ -209,21 +213,6 @@ class Engine:
 def _is_arrow(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(6) == b"ARROW1"
-
-
-def _array(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.float64())
-    if pa.types.is_integer(column.type) or pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if pa.types.is_floating(column.type):
-        made: np.ndarray[Any, Any] = column.to_numpy(zero_copy_only=False)
-        return made
-    if pa.types.is_string(column.type):
-        coded = column.combine_chunks().dictionary_encode()
-        levels = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
-        return np.asarray(levels[coded.indices.fill_null(len(levels) - 1).to_numpy(zero_copy_only=False)])
-    return np.array(column.to_pylist(), dtype=object)
 
 
 def read_plan(engine: Engine, system: System, folder: Path, record: Path) -> Plan:
