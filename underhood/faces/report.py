@@ -41,7 +41,7 @@ def render(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "in_words": in_words}
+    environment.filters.update(number=number, percent=percent, in_words=in_words)
     environment.globals |= {"gauge": gauge, "bar": bar, "line": line}
     return environment.get_template("report.html").render(document)
 
