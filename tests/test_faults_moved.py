@@ -59,7 +59,7 @@ def struck(scene: Scene, *changes: Change, share: float = 1.0) -> Iterator[Scene
             f"select d.id from decisions d join sound s using (id) where {where.replace('asked_at', 'd.asked_at', 1)} "
             f"and d.{name} is distinct from s.{name} order by hash(d.id) limit 5"
             if touched is None
-            else f"select id from decisions where {where} order by hash(id) limit 5"
+            else f"select id from decisions where {where} order by hash(key) limit 5"
         )
         mean(broken.engine, [i for (i,) in rows], broken.bundle.name)
         yield replace(broken, n_bad=5, kept={})

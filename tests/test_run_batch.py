@@ -98,7 +98,9 @@ def test_a_killed_process_leaves_whole_decisions_and_a_second_run_completes_them
 
     again = run(DECIDE.format(project=str(project)))
 
-    assert (again.returncode, again.stderr) == (0, "")
+    assert again.returncode == 0
+    # on a busy machine sealing takes long enough to be told
+    assert [line for line in again.stderr.splitlines() if not line.startswith("… ")] == []
     assert set(whole) <= set(decisions_of(record))
     assert decisions_of(record) == decisions_of(shop.parent / ".underhood")
 

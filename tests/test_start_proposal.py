@@ -273,13 +273,13 @@ def test_the_command_prints_each_proposal_with_its_evidence(school: Path) -> Non
 
 def test_the_command_answers_in_json_and_never_writes_over_a_file(school: Path) -> None:
     out = school / "p.py"
-    first = json.loads(init(str(school), "--out", str(out), "--json", "--refuse", "join:courses").output)
+    first = json.loads(init(str(school), "--out", str(out), "--json", "--refuse", "join:courses").stdout)
     second = init(str(school), "--out", str(out), "--json")
 
     assert [p["name"] for p in first["proposals"] if p["refused"]] == ["join:courses"]
     assert all(p["evidence"] for p in first["proposals"])
     assert second.exit_code == 1
-    assert json.loads(second.output)["error"] == "there is a file of that name"
+    assert json.loads(second.stdout)["error"] == "there is a file of that name"
 
 
 # --- the documented sets ---
