@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
@@ -177,6 +178,15 @@ def test_nothing_found_says_what_was_understood(bench: Workbench, text: str) -> 
 
     assert "understood: " in caught.value.what
     assert "name a key or a day" in caught.value.hint
+
+
+def test_nothing_found_says_how_to_name_decisions_of_this_record(bench: Workbench) -> None:
+    with pytest.raises(ComplaintError) as caught:
+        meaning(bench, "Everything is bad.")
+    key, day, predicate = re.findall(r'\((.+), (.+)\), or .* --where "(.+)"', caught.value.hint)[0]
+
+    assert meaning(bench, f"What of {key} on {day}?").ids
+    assert understand(bench.engine, bench.plan, Complaint("bad"), where=predicate.replace('\\"', '"')).ids
 
 
 def test_what_was_understood_is_told_even_if_it_fits_nothing(bench: Workbench) -> None:

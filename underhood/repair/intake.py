@@ -58,7 +58,7 @@ def understand(
         raise ComplaintError(
             f"no decision fits it (understood: {understood})",
             "complaint",
-            "name a key or a day, or say which are meant: underhood case open complaint.eml --where SQL",
+            f"name a key or a day{_as_in(engine)}",
         )
     return meaning
 
@@ -70,6 +70,24 @@ def _where(engine: Engine, where: str) -> tuple[str, ...]:
     except SourceError as error:
         raise SourceError(error.what, "--where", error.hint) from error
     return tuple(str(row["id"]) for row in found)
+
+
+def _as_in(engine: Engine) -> str:
+    """The rest of the hint, from the newest decision of this very record: its key, its day, and a predicate for it."""
+    newest = engine.query("select * from decisions order by asked_at desc, id limit 1")
+    if not newest:
+        return "; nothing has been decided yet: underhood decide"
+    one, kinds = newest[0], engine.schema("select * from decisions")
+    texts = [c for c, kind in kinds.items() if c.startswith("row.") and kind == TEXT and one[c] is not None]
+    counted = ", ".join(f"approx_count_distinct({quoted(c)})" for c in texts)
+    levels = engine.rows(f"select {counted} from decisions")[0] if texts else ()
+    few = [(n, c) for n, c in zip(levels, texts, strict=True) if n > 1]  # what tells most decisions apart names none
+    said = f"action = {sql_value(one['action'])}"
+    if few:
+        column = min(few)[1]
+        said = f"{quoted(column)} = {sql_value(one[column])} and {said}"
+    told = said.replace('"', '\\"')
+    return f' ({one["key"]}, {one["day"]}), or say which are meant, as in --where "{told}"'
 
 
 def _known(name: str, names: Iterable[str], where: str) -> str:
