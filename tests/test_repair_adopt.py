@@ -680,6 +680,37 @@ def test_wrong_names_are_told_all_at_once(sound: pd.DataFrame, tmp_path: Path) -
     assert "the log has no column 'scor'" in said
 
 
+@pytest.mark.slow
+def test_what_is_yes_or_no_and_was_named_by_nobody_may_be_the_outcome(sound: pd.DataFrame, tmp_path: Path) -> None:
+    made = adopt_system(sound, tmp_path / "unsaid", name="desk")
+    named = adopt_system(sound, tmp_path / "said", name="desk", roles=Roles(outcome="defaulted"))
+
+    assert [n for n in made.notes if "--outcome defaulted" in n]
+    assert not [n for n in named.notes if "--outcome" in n]
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "hint"),
+    [
+        (("--python", "scoring.model"), "names no scorer", "module:function"),
+        (("--python", "scoring:model", "--out", "OUT"), "No module named 'scoring'", "copy scoring.py"),
+        (("--http", "localhost:8000"), "is not the address of an endpoint", "http://"),
+        (("--python", "a:b", "--onnx", "c.onnx"), "more than one scorer", "give one"),
+    ],
+)
+def test_a_scorer_that_is_named_wrong_is_told_by_its_own_option(
+    sound: pd.DataFrame, tmp_path: Path, words: tuple[str, ...], what: str, hint: str
+) -> None:
+    sound.head(50).to_csv(tmp_path / "log.csv", index=False)
+    given = [str(tmp_path / "out") if w == "OUT" else w for w in words]
+    done = CliRunner().invoke(main, ["adopt", str(tmp_path / "log.csv"), *given, "--json"], prog_name="underhood")
+    told = json.loads(done.stdout)
+
+    assert done.exit_code == 1
+    assert what in told["error"]
+    assert hint in told["hint"]
+
+
 def test_a_scorer_that_wants_what_the_log_lacks_says_which(sound: pd.DataFrame, model: Any, tmp_path: Path) -> None:
     said = mistake(lambda: adopt_system(sound.drop(columns="age"), tmp_path, name="desk", scorer=model))
 

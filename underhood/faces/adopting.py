@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,13 +46,10 @@ def adopt(face: Face, log: str, **said: Any) -> None:
       underhood case open "…" && underhood diagnose
     """
     from underhood.faces.show_adopting import show_adopted
-    from underhood.ground.errors import ProjectError
     from underhood.repair.adopt import adopt_system, adopted_json
     from underhood.repair.roles import Roles
 
-    scorers = [s for s in (said["module"], said["onnx"], said["http"]) if s]
-    if len(scorers) > 1:
-        raise ProjectError("names more than one scorer", "--python, --onnx, --http", "give one of them")
+    scorer = _scorer(said["module"], said["onnx"], said["http"])
     column, _, happened = said["outcome"].partition("=")
     own = ("key", "at", "score", "action", "version", "outcome_at")
     features = tuple(f.strip() for f in said["features"].split(",") if f.strip())
@@ -61,7 +59,7 @@ def adopt(face: Face, log: str, **said: Any) -> None:
         said["out"],
         name=said["name"],
         roles=roles,
-        scorer=scorers[0] if scorers else None,
+        scorer=scorer,
         training=said["training"] or None,
         inputs=said["inputs"] or None,
         cuts=_cuts(said["cuts"]),
@@ -72,6 +70,20 @@ def adopt(face: Face, log: str, **said: Any) -> None:
         say=face.progress,
     )
     answer(face, adopted_json(made), lambda to: show_adopted(to, made))
+
+
+def _scorer(module: str, onnx: str, http: str) -> Any:
+    """The one scorer that was named, in the form of its option; null if none was."""
+    from underhood.build.outside import http_scorer, python_scorer
+    from underhood.ground.errors import ProjectError
+
+    if sum(map(bool, (module, onnx, http))) > 1:
+        raise ProjectError("names more than one scorer", "--python, --onnx, --http", "give one of them")
+    if module:
+        python_scorer(module, {})
+    if http:
+        http_scorer(http, {})
+    return Path(onnx) if onnx else module or http or None
 
 
 def _cuts(said: tuple[str, ...]) -> dict[str, float]:

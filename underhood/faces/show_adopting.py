@@ -18,6 +18,7 @@ def show_adopted(to: Console, made: Adopted) -> None:
         field = FIELDS[name]
         to.print(f"[yellow]✗[/] [bold]{escape(name)}[/] {escape(why)}")
         to.print(Padding(f"[dim]unseen: {escape(field.unseen)}[/]", (0, 0, 0, 4)))
+        to.print(Padding(f"[dim]to give it: {escape(field.give)}[/]", (0, 0, 0, 4)))
     for note in made.notes:
         to.print(f"[yellow]![/] {escape(note)}")
     measured = [(n, FIELDS[n].found) for n in made.missing if FIELDS[n].found is not None]

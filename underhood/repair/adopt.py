@@ -35,7 +35,7 @@ from underhood.repair.adopted_log import AdoptedLog, read_log
 from underhood.repair.adopted_project import keep_training, project_text, training_roles, write_history, write_log
 from underhood.repair.adopted_scorer import Scored, import_from, is_python, score_sample
 from underhood.repair.implied import FOLLOWS, Implied, implied_policy
-from underhood.repair.roles import TITLES, Roles, find_roles, see_inputs, spoken
+from underhood.repair.roles import TITLES, Roles, find_roles, maybe_outcomes, see_inputs, spoken
 from underhood.repair.unseen import FIELDS, unseen_json
 from underhood.repair.workbench import Workbench, open_workbench
 from underhood.tables.frames import Table, open_table
@@ -131,7 +131,8 @@ def adopt_system(
         missing, there = _told(engine, read, scored, ruled, tables, n_known, lacking)
         say("writing the record")
         n, n_outcomes, names = _record(engine, path, read, scored, ruled, tables, missing)
-        said = [*spoken(guesses), *read.notes, *scored.notes, *ruled.notes, *table.notes]
+        doubts = () if given.inputs else maybe_outcomes(engine, table, found)
+        said = [*spoken(guesses), *doubts, *read.notes, *scored.notes, *ruled.notes, *table.notes]
         return Adopted(path, n, n_outcomes, names, tuple(there), missing, tuple(said))
 
 

@@ -21,6 +21,7 @@ from underhood.build.outside import (
     rounded,
 )
 from underhood.build.scorer import Array
+from underhood.ground.errors import NotCapturedError
 from underhood.repair.adopted_log import AdoptedLog
 
 ALIKE = 0.999  # of the scores that agree at one decimal less
@@ -45,10 +46,20 @@ def is_python(scorer: str) -> bool:
 
 
 def import_from(folder: Path, scorer: str) -> None:
-    """Imports the scorer's module as the project file will: from its own folder first."""
+    """Imports the scorer's module as the project file will: from its own folder first.
+
+    Raises NotCapturedError if it cannot be imported, with the folder in which it is looked for.
+    """
     sys.path.insert(0, str(folder.resolve()))
     try:
         open_outside(python_scorer(scorer, {}))
+    except NotCapturedError as error:
+        module = scorer.partition(":")[0].replace(".", "/")
+        if (folder / f"{module}.py").exists() or (folder / module).exists():
+            raise
+        place = "this folder" if folder == Path() else str(folder)
+        hint = f"copy {module}.py, and all that it reads, into {place}: commands look for it beside the project file"
+        raise NotCapturedError(error.what, error.where, hint) from error
     finally:
         sys.path.remove(str(folder.resolve()))
 

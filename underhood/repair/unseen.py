@@ -36,11 +36,13 @@ class Field:
     """One thing that a record may lack: its name, what cannot be seen without it, and what that cost when measured.
 
     `found` is the share of FAULTS planted faults whose kind came first without it. Null where it was not measured.
+    `give` is the option of `adopt` that says it.
     """
 
     name: str
     unseen: str
     found: float | None = None
+    give: str = ""
 
 
 # Measured by `bench/faults/run.py --poor` on real data, single faults: how many, and the share whose kind came
@@ -49,21 +51,34 @@ FAULTS, MADE_HERE, FULL, FEW = 38, 0.97, 0.82, 0.42
 NOTHING_BUT_SCORES = ("raw inputs", "scorer", "outcome", "training table")
 
 FIELDS: Mapping[str, Field] = {
-    "raw inputs": Field("raw inputs", "whether an input was served otherwise than it was", 0.76),
+    "raw inputs": Field("raw inputs", "whether an input was served otherwise than it was", 0.76, "--inputs TABLE"),
     "scorer": Field(
-        "scorer", "whether the score follows from the inputs; no input can be put right on the bench", 0.68
+        "scorer",
+        "whether the score follows from the inputs; no input can be put right on the bench",
+        0.68,
+        "--python MODULE:NAME, --onnx FILE or --http URL",
     ),
-    "outcome": Field("outcome", "whether what was told is what happened, whom it harmed, what it cost", 0.66),
-    "some raw inputs": Field("some raw inputs", "whether those were served otherwise than they were"),
+    "outcome": Field(
+        "outcome", "whether what was told is what happened, whom it harmed, what it cost", 0.66, "--outcome COLUMN"
+    ),
+    "some raw inputs": Field(
+        "some raw inputs", "whether those were served otherwise than they were", give="--inputs TABLE"
+    ),
     "training table": Field(
-        "training table", "whether the model ever saw the like, whether its labels were right", 0.68
+        "training table", "whether the model ever saw the like, whether its labels were right", 0.68, "--training TABLE"
     ),
-    "score": Field("score", "whether the action follows from the score, whether scores are calibrated"),
-    "action": Field("action", "whether the action follows from the score"),
-    "policy": Field("policy", "whether the action follows from the score: no cuts of it give the logged actions"),
-    "moment": Field("moment", "since when; rows are taken to be in the order of asking"),
-    "outcome moment": Field("outcome moment", "whether outcomes come late"),
-    "inputs": Field("inputs", "everything about inputs: no column of the log is one"),
+    "score": Field(
+        "score", "whether the action follows from the score, whether scores are calibrated", give="--score COLUMN"
+    ),
+    "action": Field("action", "whether the action follows from the score", give="--action COLUMN"),
+    "policy": Field(
+        "policy",
+        "whether the action follows from the score: no cuts of it give the logged actions",
+        give="--cut ACTION=SCORE",
+    ),
+    "moment": Field("moment", "since when; rows are taken to be in the order of asking", give="--at COLUMN"),
+    "outcome moment": Field("outcome moment", "whether outcomes come late", give="--outcome-at COLUMN"),
+    "inputs": Field("inputs", "everything about inputs: no column of the log is one", give="--features A,B,…"),
 }
 
 # What no log of decisions tells, whatever else it holds.
@@ -220,7 +235,7 @@ def _honest(found: Diagnosis, missing: Mapping[str, str]) -> Diagnosis:
 def unseen_json(missing: Mapping[str, str]) -> list[dict[str, Any]]:
     """What is missing, why, what cannot be seen for it, and in which share of faults the kind still came first."""
     return [
-        {"field": n, "why": missing[n], "unseen": f.unseen, "kind_found_without": f.found}
+        {"field": n, "why": missing[n], "unseen": f.unseen, "give": f.give, "kind_found_without": f.found}
         for n, f in FIELDS.items()
         if n in missing
     ]
