@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from tests import world
-from underhood.faces.report import render, write_report
+from underhood.faces.report import line, render, write_report
 from underhood.ground.errors import RecordError
 from underhood.plan.changes import in_words
 from underhood.repair import workbench as uh
 from underhood.repair.complaint import Complaint
+from underhood.repair.layers import moving
 from underhood.repair.postmortem import document
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&lt; javascript:alert(3) {{ 7 * 7 }} {% raw %} ${x}"
@@ -124,3 +125,26 @@ def test_changes_that_belong_together_read_as_the_first_and_how_many_more() -> N
 
     assert in_words(reads[:1]) == reads[0]
     assert in_words(reads) == f"{reads[0]}, and 1 more like it"
+
+
+def test_the_page_says_the_short_version_once_and_the_score_as_the_terminal_does(
+    page: str, body: dict[str, Any], fixed_shop: Path
+) -> None:
+    words = " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    one = body["opened"][0]
+    with world.open_shop(fixed_shop) as bench:
+        opened = uh.open_decision(bench, one["id"])
+    moved = {f["name"]: f["swap"] for f in one["features"]}
+
+    assert words.count(body["short"][1]) == 1
+    assert f"Score {one['score']:.3f} , told" in words
+    assert moved == {r.name: moving(opened, r.name) for r in opened.features}
+
+
+def test_days_of_the_complaint_that_follow_each_other_are_one_band() -> None:
+    days = [[f"2024-03-{i:02}", 100, 0.1, 0.2, i in (3, 4, 5, 9)] for i in range(1, 11)]
+    bands = re.findall(r'class="mark" x="([\d.]+)" y="0" width="([\d.]+)"', line(days))
+
+    assert len(bands) == 2
+    assert float(bands[0][1]) == pytest.approx(3 * float(bands[1][1]), rel=0.01)
+    assert "20.0%" in line(days)

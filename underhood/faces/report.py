@@ -7,7 +7,8 @@ outside is escaped.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,21 @@ def gauge(low: float | None, high: float | None, value: Any) -> Markup:
     ).format(f"usual {low:.4g} to {high:.4g}, here {value:.4g}", "bad" if outside else "data", at * 100 - 1.5)
 
 
+def _runs(marked: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """The first and last place of each run of marked ones: days in a row are one band."""
+    for is_marked, run in groupby(range(len(marked)), key=lambda i: marked[i]):
+        places = list(run)
+        if is_marked:
+            yield places[0], places[-1]
+
+
 def line(days: Sequence[Sequence[Any]]) -> Markup:
     """Mean score and true share by day, with the days of the complaint marked."""
     if len(days) < 2:
         return Markup("")
     most = max([0.05] + [v for d in days for v in (d[2], d[3]) if v is not None])
     step = WIDE / (len(days) - 1)
+    half = max(3.0, step / 2)
 
     def path(column: int) -> str:
         points = [
@@ -85,10 +95,12 @@ def line(days: Sequence[Sequence[Any]]) -> Markup:
         return "M" + "L".join(points) if points else ""
 
     parts = [
-        Markup('<rect class="mark" x="{:.1f}" y="0" width="6" height="{}"/>').format(i * step - 3, HIGH - 14)
-        for i, d in enumerate(days)
-        if d[4]
+        Markup('<rect class="mark" x="{:.1f}" y="0" width="{:.1f}" height="{}"/>').format(
+            max(0, first * step - half), (last - first) * step + 2 * half, HIGH - 14
+        )
+        for first, last in _runs([bool(d[4]) for d in days])
     ]
+    parts.append(Markup('<path class="top" d="M0,10H{}"/><text x="0" y="8">{}</text>').format(WIDE, percent(most)))
     parts += [Markup('<path class="told" d="{}"/><path class="happened" d="{}"/>').format(path(2), path(3))]
     parts += [
         Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(i * step, HIGH - 2, anchor, days[i][0])

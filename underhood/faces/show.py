@@ -18,11 +18,11 @@ from underhood.ground.errors import UnderhoodError
 from underhood.plan.changes import in_words
 from underhood.repair.cases import Case
 from underhood.repair.diagnosis import Diagnosis
-from underhood.repair.layers import Opened, Reading
+from underhood.repair.layers import Opened, Reading, moving
 from underhood.repair.patches import Patch
 from underhood.repair.pin import Pinned
 from underhood.repair.pin import said as pin_said
-from underhood.repair.replay import Replay
+from underhood.repair.replay import Difference, Replay
 from underhood.repair.trials import NOW, Fix
 from underhood.repair.unseen import COULD_NOT
 from underhood.run.batch import Span, by_action
@@ -132,15 +132,15 @@ def show_opened(to: Console, opened: Opened, actions: Sequence[tuple[str, float]
     again = (
         "not in the sources any more"
         if opened.recomputed is None
-        else (f"[red]{len(opened.recomputed)} inputs differ[/]" if opened.recomputed else "[green]same as captured[/]")
+        else (f"[red]otherwise: {_named(opened.recomputed)}[/]" if opened.recomputed else "[green]same as captured[/]")
     )
     to.print(f"replay {state}; recomputed from history {again}")
     for source, used in opened.sources:
         to.print(f"[dim]as of then[/] {source}: {escape(used)}")
     table = _table("feature", "value", "usual in training", GAUGE, "score if usual")
     for r in opened.features:
-        swapped = opened.swaps.get(r.name)
-        moved = "" if swapped is None or d.score is None or abs(swapped - d.score) < 0.005 else f"{swapped:.3f}"
+        swapped = moving(opened, r.name)
+        moved = "" if swapped is None else f"{swapped:.3f}"
         style = "bold red" if r.is_unusual else ""
         table.add_row(Text(r.name, style), Text(_value(r.value), style), r.usual, _gauge(r), moved)
     to.print(table)
@@ -156,6 +156,10 @@ def show_opened(to: Console, opened: Opened, actions: Sequence[tuple[str, float]
     )
     for shared in n.shared:
         to.print(f"  [yellow]{escape(shared)}[/]")
+
+
+def _named(differ: Sequence[Difference]) -> str:
+    return escape(", ".join(dict.fromkeys(d.name for d in differ)))
 
 
 def show_diagnosis(to: Console, found: Diagnosis, case: Case, is_all: bool = False) -> None:

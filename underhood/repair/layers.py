@@ -30,6 +30,7 @@ from underhood.tables.local import Engine
 NEAREST = 50
 RARE = 0.01
 MOST_SHARED = 3
+MOVES = 0.005  # of a score: less does not show in its second decimal
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Opened:
     features: tuple[Reading, ...]
     swaps: Mapping[str, float]
     neighbours: Neighbours
+
+
+def moving(opened: Opened, feature: str) -> float | None:
+    """The score if a feature were usual; null where that moves it by less than is shown, or nothing was tried."""
+    score, swapped = opened.decision.score, opened.swaps.get(feature)
+    return None if score is None or swapped is None or abs(swapped - score) < MOVES else swapped
 
 
 def open_layers(

@@ -18,7 +18,7 @@ from underhood.repair.cases import Case, read_case
 from underhood.repair.diagnosis import CAUSE, NO_HARM, NOTHING, OPEN, UNTOUCHED, WORLD
 from underhood.repair.earlier import Sign, earlier_signs
 from underhood.repair.fixes import blame_of
-from underhood.repair.layers import Opened
+from underhood.repair.layers import Opened, moving
 from underhood.repair.patches import read_patches
 from underhood.repair.trials import telling
 from underhood.repair.workbench import Workbench, expired, open_decision, scene_of
@@ -187,7 +187,7 @@ def _opened(opened: Opened) -> dict[str, Any]:
         "flags": list(d.flags),
         "identical": opened.replay.is_identical,
         "compared": opened.replay.compared,
-        "recomputed": None if opened.recomputed is None else len(opened.recomputed),
+        "recomputed": None if opened.recomputed is None else [d.name for d in opened.recomputed],
         "sources": [list(s) for s in opened.sources],
         "features": [
             {
@@ -197,7 +197,7 @@ def _opened(opened: Opened) -> dict[str, Any]:
                 "unusual": r.is_unusual,
                 "low": r.low,
                 "high": r.high,
-                "swap": opened.swaps.get(r.name),
+                "swap": moving(opened, r.name),
             }
             for r in opened.features
         ],
