@@ -165,6 +165,14 @@ def test_codes_that_are_numbers_are_told_as_dealt_anew_by_what_each_has_become()
     assert merged.kind == "category merge"
 
 
+def test_few_values_that_fall_with_what_they_were_are_a_scale_and_no_codes() -> None:
+    days = RANDOM.integers(1, 8, 200).astype(float)
+    form = number_form("days", 12 / days, days, NO_REST)
+
+    assert form is not None
+    assert (form.kind, form.parameters) == ("upstream change", {"way": "falls"})
+
+
 def test_days_read_as_months_are_told_as_exchanged() -> None:
     times = np.array([datetime(2024, 1 + n % 12, 1 + n % 11, 7) for n in range(120)], dtype=object)
     times = np.array([t for t in times if t.day != t.month], dtype=object)

@@ -235,6 +235,10 @@ def _dealt(column: str, served: Array, again: Array) -> Form | None:
         return Form("category merge", f"{column} is merged: {shown}", None, {"levels": to})
     row = col(f"row.{column}")
     undo = row.map({s: a for a, s in to.items()}).fill(row)
+    steps = np.sign(np.diff(list(to.values())))
+    if len(codes) >= ENOUGH and abs(steps.sum()) == len(steps):  # by chance in one of sixty
+        way = "rises" if steps[0] > 0 else "falls"
+        return Form("upstream change", f"{column} {way} with what it was: {shown}", undo, {"way": way})
     return Form("category rename", f"{column} is renamed: {shown}", undo, {"levels": to})
 
 
