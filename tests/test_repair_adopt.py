@@ -382,6 +382,41 @@ def test_a_role_that_nobody_named_is_guessed_from_values_and_said(sound: pd.Data
     assert "outcome" in made.missing
 
 
+def test_the_score_is_the_column_that_the_scorer_gives_whatever_the_others_are_called(
+    sound: pd.DataFrame, model: Any, tmp_path: Path
+) -> None:
+    log = sound.rename(columns={"score": "p"}).assign(probability=0.25, proba=sound.score / 2)
+    made = adopt_system(log, tmp_path / "two", name="log", roles=Roles(outcome="defaulted"), scorer=model)
+    only = adopt_system(
+        log.drop(columns="proba"), tmp_path / "one", name="log", roles=Roles(outcome="defaulted"), scorer=model
+    )
+
+    for each in (made, only):
+        assert "p is taken for the score: the scorer gives it" in each.notes
+        assert dict(each.there)["scorer"].startswith("gives 3,000 of 3,000")
+
+
+def test_what_follows_from_the_score_is_the_action_and_what_the_score_is_made_of_is_not(
+    sound: pd.DataFrame, tmp_path: Path
+) -> None:
+    log = sound.rename(columns={"action": "what_we_did"})
+    made = adopt_system(log, tmp_path / "cuts", name="log", roles=Roles(outcome="defaulted"))
+    of_regions = sound.drop(columns="action").assign(score=sound.region.map({"north": 0.1, "south": 0.2, "west": 0.3}))
+    other = adopt_system(of_regions, tmp_path / "levels", name="log", roles=Roles(outcome="defaulted"))
+
+    assert "what_we_did is taken for the action: cuts of the score give it" in made.notes
+    assert dict(made.there)["policy"].startswith("decline from 0.35, review from 0.2, else accept: 100.0%")
+    assert "action" in other.missing
+
+
+def test_texts_that_tell_a_moment_in_one_way_are_read_as_times(sound: pd.DataFrame, tmp_path: Path) -> None:
+    log = sound.assign(decided_at=sound.decided_at.dt.strftime("%d.%m.%Y %H:%M"))
+    made = adopt_system(log, tmp_path, name="log", roles=Roles(at="decided_at"))
+
+    assert dict(made.there)["decisions"] == "3,000, 2024-01-01 to 2024-01-28 UTC"
+    assert "decided_at is read as a time, %d.%m.%Y %H:%M: " in " ".join(made.notes)
+
+
 def test_a_name_alone_makes_no_score(sound: pd.DataFrame, tmp_path: Path) -> None:
     points = sound.assign(score=(sound.score * 800).round())
 

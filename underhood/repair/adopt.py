@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,17 @@ from underhood.plan.steps import Costs, Policy, fingerprint
 from underhood.record.database import Database
 from underhood.record.seal import seal
 from underhood.record.seal import table as decisions_of
-from underhood.repair.adopted_log import AdoptedLog, read_log
+from underhood.repair.adopted_log import AdoptedLog
 from underhood.repair.adopted_project import keep_training, project_text, training_roles, write_history, write_log
-from underhood.repair.adopted_scorer import Scored, import_from, is_python, score_sample
+from underhood.repair.adopted_roles import read_roles, read_times
+from underhood.repair.adopted_scorer import Scored, import_from, is_python
 from underhood.repair.implied import FOLLOWS, Implied, implied_policy
-from underhood.repair.roles import TITLES, Roles, find_roles, maybe_outcomes, see_inputs, spoken
+from underhood.repair.roles import TITLES, Roles, maybe_outcomes, spoken
 from underhood.repair.unseen import FIELDS, unseen_json
 from underhood.repair.workbench import Workbench, open_workbench
 from underhood.tables.frames import Table, open_table
 from underhood.tables.local import Engine
 
-SAMPLE = 5000  # decisions that are scored again when a system is adopted
 UNNAMED = Roles()
 ASSUMED = Policy((("yes", 0.5),), "no")
 
@@ -95,7 +95,7 @@ def adopt_system(
     to = Path(folder)
     with Engine() as engine:
         say("reading the log")
-        table = open_table(engine, log, "log of decisions")
+        table = read_times(engine, open_table(engine, log, "log of decisions"), roles)
         name = _name(name or Path(table.origin).name.split(".")[0] or "adopted")
         path = to / f"{name}.py"
         if path.exists() and not force:
@@ -103,17 +103,12 @@ def adopt_system(
                 "there is a file of that name", str(path), "--force writes over it; --name names another"
             )
         _see_record(to, name)
-        wanted = [str(c) for c in getattr(scorer, "feature_names_in_", ())]
-        given = replace(roles, inputs=roles.inputs or tuple(wanted))
-        found, guesses = find_roles(engine, table, given)
-        found = replace(found, inputs=see_inputs(table, found, wanted))
-        read = read_log(engine, table, found)
-        _see_scores(engine, found)
         if isinstance(scorer, str) and is_python(scorer):
             import_from(to, scorer)
         say("scoring a sample again")
-        sampled = _sampled(engine, read)
-        scored = score_sample(scorer, name, read, sampled)
+        seen = read_roles(engine, table, roles, scorer, name)
+        read, sampled, scored, guesses = seen.log, seen.sampled, seen.scored, seen.guesses
+        _see_scores(engine, read.roles)
         ruled = _rule(read, sampled, scored, cuts, otherwise)
         tables = {
             n: open_table(engine, w, n)
@@ -131,7 +126,8 @@ def adopt_system(
         missing, there = _told(engine, read, scored, ruled, tables, n_known, lacking)
         say("writing the record")
         n, n_outcomes, names = _record(engine, path, read, scored, ruled, tables, missing)
-        doubts = () if given.inputs else maybe_outcomes(engine, table, found)
+        are_named = roles.inputs or hasattr(scorer, "feature_names_in_")
+        doubts = () if are_named else maybe_outcomes(engine, table, read.roles)
         said = [*spoken(guesses), *doubts, *read.notes, *scored.notes, *ruled.notes, *table.notes]
         return Adopted(path, n, n_outcomes, names, tuple(there), missing, tuple(said))
 
@@ -182,17 +178,6 @@ def _see_scores(engine: Engine, roles: Roles) -> None:
     if low is not None and (low < 0 or high > 1):
         hint = "Underhood reads probabilities: divide per cents by 100; leave other points to the inputs"
         raise ProjectError(f"goes from {low:g} to {high:g}, so it is no probability", f"score {roles.score}", hint)
-
-
-def _sampled(engine: Engine, log: AdoptedLog) -> dict[str, Array]:
-    """Up to SAMPLE decisions evenly over the log, in order of asking: features by the scorer's names, and `@…`."""
-    features = [f"{quoted(log.names[c])} as {quoted(c)}" for c in log.roles.inputs]
-    own = ['"@score"', 'coalesce("@action", \'\') as "@action"', 'coalesce("@version", \'\') as "@version"', '"@label"']
-    every = max(1, log.n // SAMPLE)
-    numbered = 'select *, row_number() over (order by "@at") as "@n" from adopted'
-    return dict(
-        engine.frame(f'select {", ".join([*own, *features])} from ({numbered}) where "@n" % {every} = 0 order by "@n"')
-    )
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,14 @@ AGREES = 0.05  # a scorer that gives fewer of the logged scores is not the one t
 
 @dataclass(frozen=True)
 class Scored:
-    """What the scorer says to a sample: `model` by version, how many of how many logged scores it gives."""
+    """What the scorer says to a sample: `model` by version, how many of how many logged scores it gives (`share`)."""
 
     models: Mapping[str, Mapping[str, Any]]
     again: Array | None
     there: str
     missing: str
     notes: tuple[str, ...] = ()
+    share: float = 0.0
 
 
 def is_python(scorer: str) -> bool:
@@ -100,7 +101,7 @@ def score_sample(scorer: object, name: str, log: AdoptedLog, sampled: Mapping[st
     }
     there = f"gives {n_same:,} of {n:,} logged scores{of}, compared at {digits[own]} decimals"
     others = tuple(f"version {v} has no scorer: its scores cannot be made again" for v in versions if v != own)
-    return Scored(models, again, there, "", others)
+    return Scored(models, again, there, "", others, n_same / n)
 
 
 def _digits(logged: Array, again: Array) -> int:

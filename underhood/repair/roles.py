@@ -159,7 +159,7 @@ def _moment(engine: Engine, log: Table, roles: Roles) -> Guess | None:
 def _named(engine: Engine, log: Table, role: str, roles: Roles) -> Guess | None:
     """The only column with a name of that role whose values can be it."""
     free = [c for c in log.columns if c not in roles.taken and c not in roles.inputs]
-    fit = [c for c in free if _is_called(c, role) and _can_be(engine, log, c, role)]
+    fit = [c for c in free if _is_called(c, role) and can_be(engine, log, c, role)]
     if len(fit) != 1:
         return None
     return Guess(role, fit[0], f"by its name, and its values allow it ({_range(engine, log, fit[0])})")
@@ -170,7 +170,8 @@ def _is_called(column: str, role: str) -> bool:
     return any(w in _WORDS[role] for w in words)
 
 
-def _can_be(engine: Engine, log: Table, column: str, role: str) -> bool:
+def can_be(engine: Engine, log: Table, column: str, role: str) -> bool:
+    """Whether a column's values allow it to be a score, an action, a version or an outcome."""
     name, kind = quoted(column), log.kinds[column]
     low, high, levels = engine.rows(
         f"select min({name})::VARCHAR, max({name})::VARCHAR, approx_count_distinct({name}) from {quoted(log.name)}"
