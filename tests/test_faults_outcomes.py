@@ -23,7 +23,7 @@ from underhood.faults.drift import (
     inject_event,
     inject_prior,
 )
-from underhood.faults.envelope import ENVELOPE, inject_envelope
+from underhood.faults.envelope import ENVELOPE, inject_envelope, propose_envelope
 from underhood.faults.extent import Extent, rises
 from underhood.faults.flips import FLIP, inject_flip, undo_flip
 from underhood.faults.kinds import Injection, Kind, Scene, Suspect
@@ -411,6 +411,16 @@ def test_values_beyond_all_of_training_are_beyond_the_envelope(scene: Scene) -> 
         held, usual = made.engine.rows('select max("features.kg"), quantile_cont("features.kg", 0.5) from training')[0]
         assert (beyond.parameters["columns"], beyond.parameters["beyond"]) == (["kg"], pytest.approx(held, rel=0.05))
         assert [(c.part, c.name, c.to) for c in beyond.undo] == [(INPUT, "kg", usual)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_new_people_who_ask_beyond_the_envelope_do_not_all_have_one_value(scene: Scene, seed: int) -> None:
+    injection = propose_envelope(scene, np.random.default_rng(seed), None)
+    assert injection is not None
+    (by,) = columns_of(injection.changes[0].to)
+    top, n = scene.engine.rows(f'select max(k), sum(k) from (select count(*) as k from decisions group by "{by}")')[0]
+
+    assert top <= 0.1 * n
 
 
 def test_a_number_beyond_training_is_a_gap_only_if_what_was_told_of_it_did_not_come_true(scene: Scene) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from underhood.build.trainset import settle_predicate
 from underhood.faults.extent import extent_of, rises
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect
 from underhood.faults.traffic import own_columns
@@ -13,11 +14,12 @@ from underhood.faults.vectors import impact
 from underhood.plan.changes import INPUT, SOURCE, Change
 from underhood.plan.exprs import Expr, col, columns_of, lit
 from underhood.plan.operations import NUMBER
-from underhood.plan.render import quoted
+from underhood.plan.render import quoted, to_sql
 
 TAIL, MARGIN = 0.0005, 0.02  # of training beyond which values are odd ones out; of its width beyond that
 NATS = 12.0  # by which two shares must be likelier than one, with some thousand places of a change looked at
 SHARE = 0.6  # of the decisions in question that must lie outside
+ONE_VALUE = 0.1  # of those who ask: a clientele of which more have one value is none
 COUNTS = 0.05  # of what the weightiest feature moves: less is no matter to the model
 
 
@@ -54,7 +56,7 @@ def propose_envelope(scene: Scene, random: np.random.Generator, cohort: Expr | N
     weight, inputs = impact(scene), scene.plan.inputs
     own = {n: str(e.args[0]) for n, e in scene.plan.features.items() if e.op == "col"}
     names = [n for n in weight if n in own and inputs.get(own[n]) == NUMBER and weight[n] >= 0.1 * max(weight.values())]
-    others = [c for c, kind in inputs.items() if kind == NUMBER]
+    others = _spread(scene, [c for c, kind in inputs.items() if kind == NUMBER], cohort)
     names = [n for n in names if own[n] in own_columns(scene)]
     for name in random.permutation(names[:4]).tolist():
         column = quoted(f"features.{name}")
@@ -75,6 +77,23 @@ def propose_envelope(scene: Scene, random: np.random.Generator, cohort: Expr | N
             ENVELOPE.name, changes, (own[name],), {"columns": [name], "beyond": float(high)}, cohort, expects=expects
         )
     return None
+
+
+def _spread(scene: Scene, names: list[str], cohort: Expr | None) -> list[str]:
+    """The numbers that deal out many values: of one that is mostly the same, or missing, all would have one value.
+
+    One value that stands for all is a filled one, and nobody could tell it from new people who ask.
+    """
+    where = "true" if cohort is None else to_sql(settle_predicate(scene.plan, cohort))
+    found = []
+    for name in names:
+        top, n = scene.engine.rows(
+            f"select max(k), sum(k) from (select count(*) as k from decisions where status = 'ok' and ({where}) "
+            f"group by {quoted('row.' + name)})"
+        )[0]
+        if n and top <= ONE_VALUE * n:
+            found.append(name)
+    return found
 
 
 def suspect_envelope(scene: Scene) -> Ruling:
