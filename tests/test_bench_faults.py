@@ -23,8 +23,8 @@ from bench.faults.truth import truth_of
 from underhood.faults import KINDS
 from underhood.faults.kinds import Injection, Scene, Suspect
 from underhood.ground.errors import ProjectError
-from underhood.plan.changes import INPUT, OUTCOME, ROUTE, SOURCE, THRESHOLD, TRAFFIC, Change
-from underhood.plan.exprs import col
+from underhood.plan.changes import INPUT, OUTCOME, ROUTE, SOURCE, TAUGHT, THRESHOLD, TRAFFIC, Change
+from underhood.plan.exprs import col, lit, when
 from underhood.repair.clone import Reach, strike
 from underhood.repair.decided import mean
 from underhood.repair.drill import Struck, struck_by
@@ -280,6 +280,29 @@ def test_the_oracle_tells_what_moved_by_more_than_chance_and_no_more(scene, chan
 
     assert changed
     assert (tells in oracle) if tells else not oracle
+
+
+@pytest.mark.parametrize(
+    ("change", "share", "tells"),
+    [
+        (Change(OUTCOME, "label", False), 1.0, True),
+        (Change(OUTCOME, "label", False), 0.02, False),
+        (Change(TAUGHT, "label", False), 0.02, True),
+        (Change(SOURCE, "km", when(col("label"), col("row.km") * 0.31 + 16, col("row.km") * 0.31)), 0.02, True),
+        (Change(SOURCE, "mean_late", when(col("label"), col("row.mean_late") + 2, col("row.mean_late"))), 0.02, False),
+    ],
+    ids=str,
+)
+def test_a_few_rows_of_a_history_that_is_wrong_as_well_must_show_in_what_was_taught(scene, change, share, tells):
+    reach = Reach(datetime(2024, 3, 10), share=share)
+    before = replace(change, where=col("asked_at") < lit(datetime(2024, 3, 8)))
+    injection = Injection("made up", (before,), retrain=True)
+    with strike(scene, injection, reach) as made:
+        struck = Struck("made up", "all", injection, reach, datetime(2024, 3, 10), made, 0, (), None)
+        _, changed, oracle = truth_of(struck)
+
+    assert changed
+    assert bool(oracle) == tells
 
 
 def test_faults_that_would_hide_each_other_make_no_pair():
