@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.faults.answers import are_named, is_located, is_named, jaccard, parameters_of, selected_by
+from bench.faults.answers import are_named, drawn_by, is_located, is_named, jaccard, parameters_of, selected_by
 from bench.faults.baselines import psi, rank_by_classifier, rank_by_drift, shares
 from bench.faults.cells import open_scene
 from bench.faults.others import read_faults
@@ -84,6 +84,15 @@ def test_a_kind_that_is_right_as_well_is_asked_only_for_the_parameters_that_it_h
 
     assert are_named(parameters_of(injection, curve), curve.parameters)
     assert not are_named(parameters_of(injection, beyond), beyond.parameters)
+
+
+@pytest.mark.parametrize(("n", "said", "is_right"), [(200, 0.44, True), (200, 0.46, False), (20_000, 0.44, False)])
+def test_a_share_that_chance_drew_is_named_as_closely_as_so_many_draws_tell_it(n, said, is_right):
+    drifts = Injection("concept drift", (Change(OUTCOME, "turned", 0.4),), (), {"turned": 0.4})
+    cut = Injection("wrong threshold", (Change(THRESHOLD, "call", 0.4),), (), {"turned": 0.4})
+
+    assert are_named(drifts.parameters, {"turned": said}, drawn_by(drifts, n)) == is_right
+    assert not are_named(cut.parameters, {"turned": said}, drawn_by(cut, n))
 
 
 def test_a_fault_is_located_by_its_columns_all_of_them_and_no_other():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from math import isclose
+from math import isclose, sqrt
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.faults.baselines import Answer
 from bench.faults.truth import GONE, Line, shown
 from underhood.build.trainset import settle_predicate
 from underhood.faults.kinds import Injection, Scene, Suspect
-from underhood.plan.changes import BUNDLE, SCORE
+from underhood.plan.changes import BUNDLE, OUTCOME, SCORE
 from underhood.plan.exprs import columns_of
 from underhood.plan.render import sql_value, to_sql
 from underhood.repair.diagnosis import Diagnosis
@@ -55,7 +56,9 @@ def scored(struck: Struck, found: Diagnosis, reached: set[str], changed: set[str
     line["locus"] = is_located(struck.injection, suspect)
     # only a cause of the right kind can name its parameters; a wrong kind counts as wrong parameters
     line["parameters_right"] = (
-        are_named(parameters_of(struck.injection, suspect), suspect.parameters)
+        are_named(
+            parameters_of(struck.injection, suspect), suspect.parameters, drawn_by(struck.injection, len(changed))
+        )
         if line["top1"]
         else (False if struck.injection.parameters else None)
     )
@@ -96,17 +99,29 @@ def parameters_of(injection: Injection, suspect: Suspect) -> Mapping[str, Any]:
     return truth if suspect.kind == injection.kind else {k: v for k, v in truth.items() if k in suspect.parameters}
 
 
-def are_named(truth: Mapping[str, Any], said: Mapping[str, Any]) -> bool | None:
-    """Whether every parameter is named: numbers within 5 %, the rest equal; null if there are none."""
-    return all(is_named(v, said.get(k)) for k, v in truth.items()) if truth else None
+def drawn_by(injection: Injection, n: int) -> Mapping[str, float]:
+    """Tolerances of parameters that chance drew: a share of outcomes that turned, from the `n` that did.
+
+    Two standard errors of a share of so many: what was drawn is no nearer to what was meant, and nobody can see more.
+    """
+    shares = [c.to for c in injection.changes if c.part == OUTCOME and isinstance(c.to, float) and 0 < c.to < 1]
+    return {"turned": max(NUMBER, 2 * sqrt((1 - shares[0]) / max(1, n)))} if shares else {}
 
 
-def is_named(truth: Any, said: Any) -> bool:
+def are_named(
+    truth: Mapping[str, Any], said: Mapping[str, Any], tolerance: Mapping[str, float] = MappingProxyType({})
+) -> bool | None:
+    """Whether every parameter is named: numbers within 5 % or their `tolerance`, the rest equal; null if none is."""
+    named = (is_named(v, said.get(k), tolerance.get(k, NUMBER)) for k, v in truth.items())
+    return all(named) if truth else None
+
+
+def is_named(truth: Any, said: Any, within: float = NUMBER) -> bool:
     """Whether one parameter was named: a number within tolerance, a list in any order, a map key by key."""
     if isinstance(truth, bool) or truth is None or isinstance(said, bool):
         return bool(truth == said)
     if isinstance(truth, (int, float)) and isinstance(said, (int, float)):
-        return isclose(truth, said, rel_tol=NUMBER, abs_tol=1e-9)
+        return isclose(truth, said, rel_tol=within, abs_tol=1e-9)
     if isinstance(truth, Mapping) and isinstance(said, Mapping):
         return truth.keys() <= said.keys() and all(is_named(v, said[k]) for k, v in truth.items())
     if isinstance(truth, (list, tuple)) and isinstance(said, (list, tuple)):
