@@ -22,6 +22,7 @@ from underhood.faults.moved_common import by_its_names, common_moves
 from underhood.faults.moved_few import Found, apart_of, odd_move, past_of
 from underhood.faults.moved_forms import CURVED, FITS, OUTSIDE, SEASON, distance_of, sudden_moves
 from underhood.faults.moved_shown import NEXT, Moved, begins_of, is_at_once, moment_of, moved_of, moves_of, suddenly
+from underhood.faults.moved_told import told_moves
 from underhood.faults.moved_whom import (
     EDGE,
     MEANT,
@@ -93,13 +94,17 @@ def looked(sides: Sides, closely: bool = True) -> Looked:
         if singles:
             moves.append(max(singles, key=lambda m: (m.explained > 0.9, m.strength)))
     swaps = list(_swaps(sides, stretches)) or list(_few_swaps(sides, stretches))
-    crossed = {c for m in swaps for c in m.columns}
+    # what a row contradicts needs no crowd
+    told = list(told_moves(sides))
+    contradicted = {c for m, columns in told for c in (*m.columns, *columns)}
+    swaps = [*(m for m, _ in told), *(m for m in swaps if not contradicted & set(m.columns))]
+    crossed = contradicted | {c for m in swaps for c in m.columns}
     moves = swaps + [m for m in moves if not crossed & set(m.columns)]
     moves = [by_its_names(sides, m) for m in moves or common_moves(sides)]
     is_dear = closely and not moves
     moves = list(alike_moves(sides)) if is_dear else moves
-    told = {c for m in moves for c in m.columns}
-    drifts = tuple(_drift(sides, many[0]) for name, many in by_column.items() if name not in told)
+    named = {c for m in moves for c in m.columns}
+    drifts = tuple(_drift(sides, many[0]) for name, many in by_column.items() if name not in named)
     return Looked(tuple(sorted(moves, key=lambda m: -m.strength)), drifts, len(sides.at), is_dear and bool(moves))
 
 
