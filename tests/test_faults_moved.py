@@ -370,6 +370,15 @@ def test_of_two_levels_one_that_is_left_has_taken_the_other() -> None:
     assert (found.form.kind, found.form.parameters["levels"]) == ("category merge", {"mist": "clear"})
 
 
+def test_new_levels_that_hold_the_name_of_one_that_is_gone_are_its_own_though_a_season_took_most_of_it() -> None:
+    levels = ["open", "paid", "paid 1", "paid 2"]
+    old = np.repeat([0.0, 1.0], [1900, 500])
+    new = np.random.default_rng(5).permutation(np.repeat([0.0, 2.0, 3.0], [3800, 45, 32]))
+    found, *_ = text_moves("how", old, new, levels, np.bincount(old.astype(int), minlength=4).astype(float))
+
+    assert (found.form.kind, found.form.parameters["levels"]) == ("category split", {"paid": ["paid 1", "paid 2"]})
+
+
 def text_found(change: dict[str, list[str]], also: str = "") -> dict[str, dict[str, object]]:
     """The forms of a crowd whose levels became others (several: by turns), while a new one grows beside them."""
     levels = ["North", "South", "East", "West"]

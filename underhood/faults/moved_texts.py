@@ -111,11 +111,14 @@ def _taken(
             is_named = all(levels[o] in levels[n] or levels[n] in levels[o] for n in some)
             is_others = any(levels[g] in levels[n] for g in goners for n in some if g != o)
             # as many went as came: what is more of one than the other had is the season's
-            is_paired = len(goners) == len(new) and len(some) == 1 and (p - q)[o] >= HALF * q[list(some)].sum()
+            is_all = is_named and not any(levels[o] in levels[n] for n in left if n not in some)
+            is_paired = (len(goners) == len(new) and len(some) == 1) or is_all
+            is_paired = is_paired and (p - q)[o] >= HALF * q[list(some)].sum()
             if not is_others and (apart <= AS_MANY or is_paired):
-                tried.append((not is_named, apart, some))
+                # all that hold its name are its own, though by chance one of them alone may be as many
+                tried.append((not is_named, -len(some) if is_named else 0, apart, some))
         if tried:
-            taken[o] = min(tried)[2]
+            taken[o] = min(tried)[3]
             left = [n for n in left if n not in taken[o]]
     made = np.zeros(len(p))
     for o, some in taken.items():
