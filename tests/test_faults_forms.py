@@ -210,3 +210,12 @@ def test_a_lost_decimal_mark_shows_only_in_numbers_that_had_one() -> None:
         shown = engine.rows(f"select x from (values (2.0), (2.5), (-0.25), (0.0)) a(x) where {_can_show('x', lost)}")
 
     assert sorted(x for (x,) in shown) == [-0.25, 2.5]
+
+
+def test_what_all_of_a_cohort_is_has_stopped_though_it_lies_beyond_all_that_the_cohort_had() -> None:
+    again = np.arange(200.0, 900)
+    others = np.arange(1000.0, 1500)
+    served = np.full(len(again), 1274.0)
+
+    assert getattr(number_form("made", served, again, others, beside=NO_REST), "kind", None) == "frozen column"
+    assert getattr(number_form("made", served, again, others, beside=others), "kind", None) == "clipped"

@@ -36,11 +36,12 @@ class Form:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def number_form(column: str, served: Array, again: Array, rest: Array) -> Form | None:
+def number_form(column: str, served: Array, again: Array, rest: Array, beside: Array | None = None) -> Form | None:
     """The form in which a number differs; null if there is none.
 
     `served` and `again` are of the rows that differ, `rest` of those that do not:
-    floats without NaN.
+    floats without NaN. `beside` are those of the rest in the same cohort and span, if that is known: where none
+    of them keeps a value of its own, nothing tells that only those beyond a cap were cut off.
     """
     if len(served) < ENOUGH:
         return None
@@ -53,7 +54,7 @@ def number_form(column: str, served: Array, again: Array, rest: Array) -> Form |
         _map,
         _dealt,
     )
-    constant = _one_value(column, served, again, rest)
+    constant = _one_value(column, served, again, rest, rest if beside is None else beside)
     whole = (again != np.round(again)).all() and len(rest) >= ENOUGH and (rest == np.round(rest)).all()
     if constant is None and whole and (comma := _comma(column, served, again)):
         return comma
@@ -88,16 +89,17 @@ def _plain(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _one_value(column: str, served: Array, again: Array, rest: Array) -> Form | None:
+def _one_value(column: str, served: Array, again: Array, rest: Array, beside: Array) -> Form | None:
     values, counts = np.unique(served, return_counts=True)
     value = float(values[counts.argmax()])
     # where two values have become one, no factor and no shift takes all rows to it
     least = ENOUGH if counts.max() < len(served) else 2
     if counts.max() < HOLDS * len(served) or len(np.unique(again)) < least:
         return None
-    if len(rest) >= ENOUGH and (_is_cap(again, rest, value) or _is_cap(-again, -rest, -value)):
+    if len(beside) >= ENOUGH and (_is_cap(again, beside, value) or _is_cap(-again, -beside, -value)):
         return Form("clipped", f"{column} is cut off at {value:g}", None, {"at": value})
-    if value and value in rest and again.min() < value < again.max():
+    between = again.min() < value < again.max()
+    if value and value in rest and (between or (len(beside) < ENOUGH and rest.min() < value < rest.max())):
         return Form("frozen column", f"{column} has stopped at {value:g}", None, {"value": value})
     return Form("sentinel fill", f"{column} is always {value:g}", None, {"value": value})
 

@@ -194,13 +194,14 @@ def _form(scene: Scene, column: str, kind: str, frame: Mapping[str, Array]) -> F
     changed = frame["differs"] > 0
     served, again, rest = frame["served"][changed], frame["again"][changed], frame["again"][~changed]
     among = frame["again"][~changed & (frame["inside"] > 0)]  # of the same cohort and span: they tell most
+    beside = among if (frame["inside"] > 0).any() else rest
     rest = among if len(among) >= ENOUGH else rest
     if kind == NUMBER:
         # the row of an as-of join may be an older one: a look at the source says more than any curve
         return (
-            number_form(column, served, again, rest)
+            number_form(column, served, again, rest, beside)
             if column not in _joined(scene)
-            else _lagged(scene, column) or number_form(column, served, again, rest)
+            else _lagged(scene, column) or number_form(column, served, again, rest, beside)
         )
     if kind == TEXT:
         # names are dealt anew for whom a fault touches: what others are called says nothing of theirs

@@ -104,7 +104,7 @@ def see_inputs(log: Table, roles: Roles, wanted: Collection[str] = ()) -> tuple[
 def maybe_outcomes(engine: Engine, log: Table, roles: Roles) -> Iterator[str]:
     """What may be the outcome, as sentences: inputs that are yes or no, if no outcome is named. Nobody named them."""
     for column in roles.inputs if not roles.outcome else ():
-        if _can_be(engine, log, column, "outcome"):
+        if can_be(engine, log, column, "outcome"):
             yield (
                 f"{column} is yes or no, and is taken for an input: if it is what happened later, adopt again with "
                 f"--outcome {column}"
