@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def _walk(
     trees: Sequence[Any], columns: Sequence[Array], walk: Callable[[int, Iterator[tuple[_Tree, Array]]], None]
 ) -> None:
     """Calls `walk` for each share of the rows, on all cores: with where it begins and its leaves, tree by tree."""
-    asked, made = _tables(trees)
+    asked, made = _tables_of(_Same(trees))
 
     def one(at: int) -> None:
         places = [a.places(columns[a.feature][at : at + SHARE]) for a in asked]
@@ -120,6 +120,24 @@ def _leaf_of(tree: _Tree, places: Sequence[Array], looked: Array) -> Array:
         lowest = ((left & -left).astype(np.float32).view(np.int32) >> 23) - 127
         found = np.where(left > 0, word * BITS + lowest, found)
     return found
+
+
+class _Same:
+    """Trees as a key: equal if they are the very same list."""
+
+    def __init__(self, trees: Sequence[Any]) -> None:
+        self.trees = trees
+
+    def __hash__(self) -> int:
+        return id(self.trees)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.trees is other.trees
+
+
+@lru_cache(maxsize=2)  # a case scores with one bundle, and with another that it tries, again and again
+def _tables_of(held: _Same) -> tuple[list[_Asked], list[_Tree]]:
+    return _tables(held.trees)
 
 
 def _tables(trees: Sequence[Any]) -> tuple[list[_Asked], list[_Tree]]:

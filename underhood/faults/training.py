@@ -98,7 +98,8 @@ def _alike(scene: Scene, bad: Frame) -> tuple[int, int, int]:
     step = max(1, counted(scene.engine, "select count(*) from training")[0] // MOST)
     columns = ", ".join(f"{quoted('features.' + f)} as {quoted(f)}" for f in scene.bundle.features)
     every = f"qualify row_number() over (order by asked_at, key) % {step} = 0"
-    seen = leaves(scene.bundle.model, scene.engine.frame(f"select {columns} from training {every}"))
+    taught = leaves(scene.bundle.model, scene.engine.frame(f"select {columns} from training {every}"))
+    seen = np.ascontiguousarray(taught.T)  # a tree a row: sums over trees then run along memory
     others = served_features(
         scene, f"not bad and id in (select id from decisions order by hash(id) limit {3 * SAMPLE})"
     )
@@ -107,7 +108,8 @@ def _alike(scene: Scene, bad: Frame) -> tuple[int, int, int]:
         n = len(next(iter(frame.values())))
         some = np.linspace(0, n - 1, min(3 * SAMPLE if frame is others else SAMPLE, n)).astype(int)
         own = leaves(scene.bundle.model, {f: v[some] for f, v in frame.items()})
-        made.append([step * int(((seen == row).mean(axis=1) >= ALIKE).sum()) for row in own])
+        shared = (np.add.reduce(seen == row[:, None], axis=0, dtype=np.uint32) for row in own)
+        made.append([step * int((k >= ALIKE * len(seen)).sum()) for k in shared])
     return int(np.median(made[0])), int(np.quantile(made[1] or [0], RARE)), len(made[0])
 
 
