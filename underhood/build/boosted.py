@@ -33,11 +33,11 @@ def tree_sums(trees: Sequence[Any], columns: Sequence[Array]) -> Array:
 
 
 def foretold(
-    columns: Array, texts: Sequence[int], learned: Array, held: Array, target: Array, least: float
+    columns: Sequence[Array], texts: Sequence[int], learned: Array, held: Array, target: Array, least: float
 ) -> Array | None:
     """What every row should have of a number, by trees that learn it from the rows numbered `learned`: least squares.
 
-    `columns` is one row a row, doubles with NaN for null; those numbered in `texts` hold codes of levels.
+    `columns` are numbers with NaN for null; those numbered in `texts` hold codes of levels.
     Null if the others say too little: if of the variance in the rows numbered `held` less than `least` is explained, or
     next to nothing after the first trees. The same rows give the same answer: one thread learns, with a fixed seed.
     """
@@ -45,12 +45,18 @@ def foretold(
     given |= {"verbose": -1, "num_threads": 1}
     some = held[np.linspace(0, len(held) - 1, min(len(held), SOME)).astype(int)]
     with Booster() as booster:
-        booster.learn(columns[learned], target[learned], texts, given)
+        booster.learn(_side_by_side(columns, learned), target[learned], texts, given)
         for rounds, enough in ((FIRST, least * HINT), (ROUNDS - FIRST, least)):
             booster.grow(rounds)
-            if explained(target[some], booster.sums(columns[some], threads=1)) < enough:
+            if explained(target[some], booster.sums(_side_by_side(columns, some), threads=1)) < enough:
                 return None
-        return booster.sums(columns)
+        return booster.sums(_side_by_side(columns))
+
+
+def _side_by_side(columns: Sequence[Array], rows: Array | slice = slice(None)) -> Array:
+    """The chosen rows of each column, one row a row."""
+    made: Array = np.column_stack([c[rows] for c in columns]).astype(float)
+    return made
 
 
 def explained(values: Array, told: Array) -> float:

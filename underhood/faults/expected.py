@@ -72,9 +72,8 @@ def _predicted(sides: Sides, without: set[str], learned: Array, held: Array, ran
     others = [c for c in sides.columns.values() if c.name not in without]
     hours = sides.at / HOUR_S
     clock = [np.floor(hours % DAY_H), np.floor(hours / DAY_H) % WEEK_D]
-    rows = np.column_stack([*(c.values for c in others), *clock]).astype(float)
     texts = [n for n, c in enumerate(others) if c.kind in (TEXT, FLAG)]
-    return foretold(rows, texts, learned, held, rank, TRUSTED)
+    return foretold([*(c.values for c in others), *clock], texts, learned, held, rank, TRUSTED)
 
 
 def _binned(name: str, gap: Array, held: Array) -> Column:
