@@ -8,6 +8,7 @@ regret, the paired rule cost 0.5–1.8 % of the loss and bought latency and legi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -173,8 +174,8 @@ def fit(kind: str, frame: Frame, label: Array, types: Mapping[str, str], weight:
 
 def levels_of(values: Array, least: int = RARE) -> list[str]:
     """The levels seen at least `least` times, sorted."""
-    seen, counts = np.unique([v for v in values if v is not None], return_counts=True)
-    return [str(v) for v, n in zip(seen, counts, strict=True) if n >= least]
+    counts = Counter(values.tolist())
+    return sorted(str(v) for v, n in counts.items() if v is not None and n >= least)
 
 
 def _fit_logistic(
