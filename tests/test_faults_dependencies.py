@@ -1,6 +1,7 @@
 """A row that contradicts itself tells which of its columns is wrong, and how, however few such rows there are."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,21 @@ def test_a_few_rows_that_contradict_themselves_tell_which_column_is_wrong_and_ho
     assert (moved.form.kind, moved.columns) == (kind, columns)
     assert parameter in moved.form.parameters.values()
     assert moved.n >= 0.2 * FEW.sum()
+
+
+def test_an_hour_is_told_by_the_moment_of_asking_in_the_zone_in_which_people_name_it() -> None:
+    # a minute apart, over the night to 31 March 2024, when clocks go forward
+    at = np.datetime64("2024-03-29T12:00").astype("datetime64[s]").astype(float) + np.arange(N) * 60.0
+    turn = np.datetime64("2024-03-31T01:00").astype("datetime64[s]").astype(float)
+    hour = np.floor(at / 3_600 + np.where(at < turn, 1, 2)) % 24
+    joined = {"hour": np.where(FEW, (hour + 6) % 24, hour), "price": bookings()["price"]}
+    bad = np.isin(np.arange(N - KEPT), np.flatnonzero(FEW)[2:12:2] - KEPT)
+    sides = side_by_side(at, KEPT, bad, {"hour": NUMBER, "price": NUMBER}, joined, {"hour", "price"})
+    (moved,) = looked(replace(sides, zone="Europe/Berlin")).moves
+
+    assert (moved.form.kind, moved.columns, moved.n) == ("time zone", ("hour",), FEW.sum())
+    assert {d.by for d in dependencies(replace(sides, zone="Europe/Berlin"))} == {"the hour of asking"}
+    assert not dependencies(sides)
 
 
 def test_sound_rows_contradict_nothing() -> None:

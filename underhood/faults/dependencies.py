@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -25,12 +27,13 @@ USUAL = 0.9  # share of one value, above which nothing needs to tell it
 VALUES = 3  # that a column must have
 DRAWN = 4000  # pairs of rows whose slopes are looked at
 ALIKE = 0.3  # of those, that must have one slope
+HOUR_S = 3600.0
 CLOSE = 1e-6  # of a value, or of one: what numbers that are written in decimals differ by
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """A column and what another one (`by`) tells it to be in each row: a number as `Column.values` holds it.
+    """A column and what another one, or the clock (`by`), tells it to be: a number as `Column.values` holds it.
 
     `told` is NaN where it tells nothing: it is null, or a level that was not learned. `broken` are the rows where both
     are there and differ; `rows` and `undo` say the same over `row.…` (`undo` null: no expression gives it).
@@ -51,15 +54,19 @@ def dependencies(sides: Sides) -> tuple[Dependency, ...]:
 
 def _each(sides: Sides) -> Iterator[Dependency]:
     past = np.flatnonzero(~sides.decided)
+    clock = _clock(sides)
+    named = [(by, col(f"row.{by.name}")) for by in sides.columns.values()]
     for column in sides.columns.values():
-        for by in sides.columns.values():
+        for by, row in [*named, *clock] if column.kind == NUMBER else named:
             if by.name == column.name:
                 continue
             both = past[~np.isnan(column.values[past]) & ~np.isnan(by.values[past])]
             learned, held = both[: int(LEARNS * len(both))], both[int(LEARNS * len(both)) :]
             if len(held) < LEAST or not _varies(column.values[learned]) or not _varies(by.values[learned]):
                 continue
-            found = _line(column, by, learned) or _by_level(column, by, learned)
+            found = (_line(column, by, learned) if by.name in sides.columns else None) or _by_level(
+                column, by, row, learned
+            )
             if found is None:
                 continue
             told, equals, undo = found
@@ -67,6 +74,28 @@ def _each(sides: Sides) -> Iterator[Dependency]:
             # what was not learned from must be told, nearly all of it, and nearly all of that must be so
             if np.isnan(told[held]).mean() <= 1 - USUAL and broken[held].mean() <= 1 - HOLDS:
                 yield Dependency(column.name, by.name, told, broken, ~equals, undo)
+
+
+def _clock(sides: Sides) -> list[tuple[Column, Expr]]:
+    """What the moment of asking tells, in the zone in which people name an hour: its hour, minute and weekday."""
+    hours, which = np.unique(np.floor(sides.at / HOUR_S), return_inverse=True)
+    moments = [datetime.fromtimestamp(float(h) * HOUR_S, ZoneInfo(sides.zone)).utcoffset() for h in hours]
+    offsets = np.array([m.total_seconds() if m is not None else 0.0 for m in moments])
+    turns = np.flatnonzero(np.diff(offsets))
+    until = [
+        (col("asked_at") < datetime.fromtimestamp(float(hours[t + 1]) * HOUR_S, UTC), float(offsets[t])) for t in turns
+    ]
+    local = col("asked_at") + Expr("seconds", (cases(*until, otherwise=float(offsets[-1])),))
+    at = sides.at + offsets[which]
+    parts = {
+        "hour": np.floor(at / HOUR_S) % 24,
+        "minute": np.floor(at / 60) % 60,
+        "weekday": (np.floor(at / (24 * HOUR_S)) + 3) % 7,  # the first day of 1970 was a Thursday
+    }
+    return [
+        (Column(f"the {part} of asking", NUMBER, values, values.astype(int), 1), local.then(part))
+        for part, values in parts.items()
+    ]
 
 
 def _varies(values: Array) -> bool:
@@ -115,7 +144,7 @@ def _number_of(column: Column) -> Expr:
     return (row - col("asked_at")).then("in_seconds") if column.kind == TIME else row
 
 
-def _by_level(column: Column, by: Column, learned: Array) -> tuple[Array, Expr, Expr | None] | None:
+def _by_level(column: Column, by: Column, row: Expr, learned: Array) -> tuple[Array, Expr, Expr | None] | None:
     """What each level of a column stands for in another one."""
     levels, codes, counts = np.unique(by.values[learned], return_inverse=True, return_counts=True)
     if column.kind == TIME or by.kind == TIME or not VALUES <= len(levels) <= min(MOST, len(learned) / OFTEN):
@@ -134,7 +163,7 @@ def _by_level(column: Column, by: Column, learned: Array) -> tuple[Array, Expr, 
     is_known = (levels[place] == by.values) & kept[place]
     told = np.where(is_known, held[stands[place]], np.nan)
     pairs = {_value(by, levels[k]): _value(column, held[stands[k]]) for k in np.flatnonzero(kept)}
-    row, own = col(f"row.{by.name}"), col(f"row.{column.name}")
+    own = col(f"row.{column.name}")
     made = row.map(pairs) if by.kind == TEXT else cases(*((row == k, v) for k, v in pairs.items()))
     return told, own == made, made
 

@@ -39,7 +39,8 @@ def told_moves(sides: Sides) -> Iterator[tuple[Moved, set[str]]]:
     found = dependencies(sides)
     broken = [d for d in found if _is_news(sides, d, len(found))]
     tried = []
-    for name in dict.fromkeys(c for d in broken for c in (d.column, d.by)):
+    # the moment of asking is nobody's column, and is not wrong
+    for name in dict.fromkeys(c for d in broken for c in (d.column, d.by) if c in sides.columns):
         against = [d for d in broken if name in (d.column, d.by)]
         rows = np.flatnonzero(np.logical_or.reduce([d.broken for d in against]) & sides.decided)
         others = [d for d in found if name in (d.column, d.by) and d not in broken]

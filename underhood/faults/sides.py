@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -57,7 +57,7 @@ class Sides:
 
     `at` is in seconds since 1970, UTC; `block` numbers equal parts, `first` is the first one of decisions.
     `groups` are columns whose levels may be cohorts: `codes` below 0 belong to none of `levels`. What was before
-    block `begin` is no history to compare with.
+    block `begin` is no history to compare with. `zone` is that in which people name an hour.
     """
 
     at: Array
@@ -68,6 +68,7 @@ class Sides:
     columns: Mapping[str, Column]
     groups: Mapping[str, Column]
     begin: int = 0
+    zone: str = "UTC"
 
     @property
     def n_blocks(self) -> int:
@@ -102,7 +103,8 @@ def _open(scene: Scene) -> Sides | None:
     past = {c: v[some_past] for c, v in past.items()}
     at = np.concatenate([past["__at"], now["__at"]])
     joined = {c: np.concatenate([past[c], now[c]]) for c in inputs}
-    return side_by_side(at, kept, now["__bad"] > 0, inputs, joined, read)
+    made = side_by_side(at, kept, now["__bad"] > 0, inputs, joined, read)
+    return replace(made, zone=scene.plan.system.zone)
 
 
 def side_by_side(
