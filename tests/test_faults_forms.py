@@ -44,6 +44,12 @@ def test_hours_of_another_zone_are_told_from_a_constant_that_is_added() -> None:
         assert form is not None
         assert (form.kind, form.parameters["shift"]) == ("time zone", shift)
         assert back(form, "hour", "number", (hours + shift) % 24) == hours.tolist()
+    late = hours[hours >= 6]
+    early = number_form("hour", late - 5, late, NO_REST)
+    counted = number_form("calls", late / 2 - 2, late / 2, NO_REST)
+    assert early is not None
+    assert counted is not None
+    assert (early.kind, early.parameters["shift"], counted.kind) == ("time zone", -5, "shift")
     shifted = number_form("hour", hours + 3, hours, NO_REST)
     assert shifted is not None
     assert shifted.kind == "shift"

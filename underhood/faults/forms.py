@@ -23,6 +23,7 @@ CLOSE = 1e-6
 UNWRITTEN = 1e-9  # of a number, what no decimal of it is
 ENOUGH = 5  # rows; fewer are no evidence of a form
 DAY_H = 24
+MOST_HOURS = 15  # of a day's hours, more than which a column must have to be one
 INSIDE, BY_CHANCE = 0.02, 0.01  # share of values on the other side of a cap; chance that is no evidence
 
 
@@ -59,7 +60,9 @@ def number_form(column: str, served: Array, again: Array, rest: Array, beside: A
     if constant is None and whole and (comma := _comma(column, served, again)):
         return comma
     found = constant or next((made for form in forms if (made := form(column, served, again))), None)
-    return (_coarser(column, served, again, rest) or found) if found and found.kind == "shift" else found
+    if found is None or found.kind != "shift":
+        return found
+    return _coarser(column, served, again, rest) or _as_hours(found, column, served, np.concatenate([again, rest]))
 
 
 def _coarser(column: str, served: Array, again: Array, rest: Array) -> Form | None:
@@ -74,6 +77,20 @@ def _coarser(column: str, served: Array, again: Array, rest: Array) -> Form | No
     changed, others = (_near(v, np.round(v / grid) * grid) for v in (again, rest))
     is_chance = (1 - others.mean()) ** len(again) >= BY_CHANCE
     return None if changed.any() or is_chance else found
+
+
+def _as_hours(form: Form, column: str, served: Array, was: Array) -> Form:
+    """A step of whole hours that leaves the hours of a day such is another zone, also where no row crosses midnight.
+
+    An hour of the day has the last one, and most of the others; what is added to any other number leaves that range.
+    """
+    step = form.parameters["shift"]
+    hours = range(DAY_H)
+    is_hour = DAY_H - 1 in was and len(np.unique(was)) > MOST_HOURS and bool(np.isin(was, hours).all())
+    if not step or step != round(step) or abs(step) > DAY_H / 2 or not (is_hour and np.isin(served, hours).all()):
+        return form
+    undo = (col(f"row.{column}") - step + 2 * DAY_H) % DAY_H
+    return Form("time zone", f"{column} {step:+g} h", undo, {"shift": step, "modulo": DAY_H})
 
 
 def _holds(equal: Array) -> bool:
