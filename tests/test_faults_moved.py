@@ -379,6 +379,15 @@ def test_new_levels_that_hold_the_name_of_one_that_is_gone_are_its_own_though_a_
     assert (found.form.kind, found.form.parameters["levels"]) == ("category split", {"paid": ["paid 1", "paid 2"]})
 
 
+def test_a_new_level_is_the_only_one_that_lost_as_many_though_a_seldom_one_went_with_the_season() -> None:
+    levels = ["alone", "by contract", "in groups", "K9"]
+    old = np.repeat([0.0, 1.0, 2.0], [696, 27, 36])
+    new = np.random.default_rng(5).permutation(np.repeat([1.0, 2.0, 3.0], [1, 56, 253]))
+    found, *_ = text_moves("who", old, new, levels, np.bincount(old.astype(int), minlength=4).astype(float))
+
+    assert (found.form.kind, found.form.parameters["levels"]) == ("category rename", {"alone": "K9"})
+
+
 def text_found(change: dict[str, list[str]], also: str = "") -> dict[str, dict[str, object]]:
     """The forms of a crowd whose levels became others (several: by turns), while a new one grows beside them."""
     levels = ["North", "South", "East", "West"]

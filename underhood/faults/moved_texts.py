@@ -112,8 +112,9 @@ def _taken(
             is_others = any(levels[g] in levels[n] for g in goners for n in some if g != o)
             # as many went as came: what is more of one than the other had is the season's
             is_all = is_named and not any(levels[o] in levels[n] for n in left if n not in some)
-            is_paired = (len(goners) == len(new) and len(some) == 1) or is_all
-            is_paired = is_paired and (p - q)[o] >= HALF * q[list(some)].sum()
+            able = [g for g in goners if (p - q)[g] >= HALF * q[list(some)].sum()]
+            is_only = len(some) == 1 and (len(goners) == len(new) or able == [o])
+            is_paired = o in able and (is_only or is_all)
             if not is_others and (apart <= AS_MANY or is_paired):
                 # all that hold its name are its own, though by chance one of them alone may be as many
                 tried.append((not is_named, -len(some) if is_named else 0, apart, some))
