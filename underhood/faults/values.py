@@ -25,6 +25,7 @@ from underhood.faults.kinds import Kind, Ruling, Scene, Suspect, counted
 from underhood.faults.moved import moved_values
 from underhood.faults.moved_drills import propose
 from underhood.faults.moved_shown import Moved
+from underhood.faults.moved_texts import text_moves
 from underhood.plan.changes import INPUT, RECOMPUTED, Change
 from underhood.plan.exprs import Expr, col, columns_of, when, wrap
 from underhood.plan.operations import FLAG, NUMBER, TEXT, TIME
@@ -34,6 +35,7 @@ from underhood.plan.steps import Asof
 SHARE = 0.005  # below it a difference touches too few of the decisions in question to explain a complaint
 SAMPLE = 20_000
 MISSING_VALUES = "missing values"
+STANDS_FOR = ("category rename", "category split", "category spelling")  # kinds of new levels in the place of old ones
 LAGS_H = (1, 2, 3, 6, 12, 24, 48, 72, 168, 336, 720)
 
 KIND_TITLES: Mapping[str, str] = {
@@ -255,14 +257,14 @@ def _suspect(scene: Scene, columns: tuple[str, ...], form: Form, cohort: Cohort)
     )
 
 
-def _reach(scene: Scene, moved: Moved) -> tuple[Expr | None, str]:
-    """Whom a move touches, and in words: where single rows show it, the narrowest cohort of theirs.
+def _reach(scene: Scene, moved: Moved) -> tuple[Expr | None, str, Expr | None]:
+    """Whom a move touches, and in words: where single rows show it, the narrowest cohort of theirs (null: by no input).
 
     Samples are compared by a few columns only; what shows in a row may be theirs whom any input names.
     """
     span = moved.span
     if moved.rows is None or not moved.is_partial:
-        return moved.where, moved.whom.says
+        return moved.where, moved.whom.says, None
     inside, shows, whom = (
         to_sql(settle_predicate(scene.plan, e)) if e is not None else "true"
         for e in (span, moved.rows, moved.whom.where)
@@ -275,10 +277,45 @@ def _reach(scene: Scene, moved: Moved) -> tuple[Expr | None, str]:
     found = extent_of(scene, rows["id"], some, np.ones(len(some), dtype=bool), skip=moved.columns)
     if found.cohort is None or found.n < ENOUGH:
         is_everywhere = not meant.all() and meant.any() and some[~meant].mean() > 0.5 * some[meant].mean()
-        return (span & moved.rows, "") if is_everywhere else (moved.where, moved.whom.says)
+        return (span & moved.rows, "", None) if is_everywhere else (moved.where, moved.whom.says, None)
     among = span & found.cohort
     says = f" where{found.says.rpartition(' where')[2]}"
-    return (among if found.is_whole else among & moved.rows), says
+    return (among if found.is_whole else among & moved.rows), says, found.cohort
+
+
+def _moves(scene: Scene) -> tuple[Moved, ...]:
+    """What moved, new levels as what they stand for in the cohort that has them."""
+    made: tuple[Moved, ...] = scene.once(
+        "moves by name", lambda scene: tuple(_named_within(scene, m) for m in moved_values(scene).moves)
+    )
+    return made
+
+
+def _named_within(scene: Scene, moved: Moved) -> Moved:
+    """A move to new levels as old ones of the cohort that any input names: among all rows these are hardly missed."""
+    cohort = _reach(scene, moved)[2] if moved.form.kind == "new level" else None
+    if cohort is None:
+        return moved
+    name, inside = moved.columns[0], to_sql(settle_predicate(scene.plan, cohort))
+    late = f"asked_at >= {sql_value(moved.since)}"
+    rows = scene.engine.rows(
+        f"select {quoted('row.' + name)}, count(*) filter (where ({inside}) and not {late}), count(*) filter (where "
+        f"({inside}) and {late}), count(*) filter (where not {late}) from decisions where status = 'ok' "
+        f"and {quoted('row.' + name)} is not null group by 1 order by 1"
+    )
+    levels = [str(level) for level, *_ in rows]
+    before, after = (np.repeat(np.arange(len(rows)), [r[n] for r in rows]).astype(float) for n in (1, 2))
+    if min(len(before), len(after)) < ENOUGH:
+        return moved
+    found = text_moves(name, before, after, levels, np.array([float(r[3]) for r in rows]))
+    shown = {str(level) for level in moved.form.parameters["levels"]}
+    held = [f for f in found if f.form.kind in STANDS_FOR and shown <= set(_news(f.form))]
+    return replace(moved, form=held[0].form, rows=held[0].rows) if held else moved
+
+
+def _news(form: Form) -> list[str]:
+    """The new levels of a form that says what they stand for."""
+    return [v for new in form.parameters.get("levels", {}).values() for v in ([new] if isinstance(new, str) else new)]
 
 
 def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
@@ -288,7 +325,7 @@ def _moved_suspect(scene: Scene, moved: Moved) -> Suspect:
         # numbers stand for flags where samples are compared
         is_set, value = col(f"row.{first}"), form.parameters.get("value")
         moved = replace(moved, rows=None if value is None else is_set if value else ~is_set)
-    where, whom = _reach(scene, moved)
+    where, whom, _ = _reach(scene, moved)
     undo: tuple[Change, ...] = ()
     if form.kind == "column swap":
         undo = undo_swap(moved.columns[0], moved.columns[1], where)
@@ -335,7 +372,7 @@ def _ruling(name: str, scene: Scene) -> Ruling:
     moved = moved_values(scene)
     suspects = [_suspect(scene, *each) for each in found.forms if each[1].kind == name]
     told = {*found.differing, *_missed_by(scene), *(lost_inputs(scene) if name == MISSING_VALUES else ())}
-    suspects += [_moved_suspect(scene, m) for m in moved.moves if m.form.kind == name and not told & _reads(m)]
+    suspects += [_moved_suspect(scene, m) for m in _moves(scene) if m.form.kind == name and not told & _reads(m)]
     if name == MISSING_VALUES:
         suspects = _without_feeds(scene, suspects)
     if suspects:
