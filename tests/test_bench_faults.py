@@ -22,7 +22,7 @@ from bench.faults.run import spread
 from bench.faults.truth import truth_of
 from underhood.faults import KINDS
 from underhood.faults.kinds import Injection, Scene, Suspect
-from underhood.ground.errors import ProjectError
+from underhood.ground.errors import ProjectError, UnderhoodError
 from underhood.plan.changes import INPUT, OUTCOME, ROUTE, SOURCE, TAUGHT, THRESHOLD, TRAFFIC, Change
 from underhood.plan.exprs import col, lit, when
 from underhood.repair.clone import Reach, strike
@@ -55,6 +55,39 @@ def test_a_file_that_holds_no_fault_is_named_with_the_form_to_use(tmp_path):
         ProjectError, match=r"empty\.py: defines neither FAULTS nor inject[\s\S]*README\.md tells the form"
     ):
         read_faults(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ('Injection("unit chnage", ())', r"no diagnosis names a kind 'unit chnage'[\s\S]*did you mean unit change"),
+        ('Injection("shift", (Change("inptu", "km", 3.0),))', r"no part 'inptu' to change[\s\S]*did you mean input"),
+        ('Injection("shift", (Change("input", "kms", 3.0),))', r"this system has no input 'kms'[\s\S]*did you mean km"),
+        ('Injection("shift", (Change("threshold", "cal", 0.2),))', r"this system has no cut 'cal'"),
+        (
+            'Injection("shift", (), expects=("unit change"))',
+            r"expects is one text[\s\S]*write expects=\('unit change',\)",
+        ),
+        ('"unit change"', r"gives neither an Injection nor None"),
+    ],
+)
+def test_what_is_misspelled_in_a_fault_by_another_author_is_told(scene, tmp_path, made, says):
+    text = "from underhood.faults.kinds import Injection\nfrom underhood.plan.changes import Change\n\n\n"
+    (tmp_path / "own.py").write_text(f"{text}def inject(scene, random, cohort):\n    return {made}\n", "utf-8")
+    (kind,) = read_faults(tmp_path)
+
+    assert kind.propose is not None
+    with pytest.raises(UnderhoodError, match=says):
+        kind.propose(scene, np.random.default_rng(0), None)
+
+
+def test_traffic_that_nothing_can_strike_is_told_with_what_can(scene):
+    change = Change(TRAFFIC, "repeat", 3)
+    with (
+        pytest.raises(ProjectError, match=r"there is no traffic 'repeat'[\s\S]*how often more for 'doubled'"),
+        strike(scene, Injection("double decision", (change,)), Reach(datetime(2024, 3, 20))),
+    ):
+        pass
 
 
 def test_one_name_for_two_faults_is_refused(tmp_path):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from underhood.faults.kinds import Scene
+from underhood.ground.errors import ProjectError, nearest
 from underhood.plan.changes import Change
 from underhood.plan.render import quoted, sql_value
 from underhood.repair.decided import halvings_sql
 from underhood.run.policy import action_sql
+
+# The name of a change of traffic, and what it is changed to.
+WAYS: Mapping[str, str] = {
+    "dropped": "null",
+    "fewer": "a share",
+    "doubled": "how often more",
+    "retried": "(how often more, seconds, jitter of the score)",
+    "bot": "(how many, key, hours)",
+}
 
 
 def strike_traffic(scene: Scene, change: Change, where: str, since: datetime | None) -> None:
@@ -20,6 +31,9 @@ def strike_traffic(scene: Scene, change: Change, where: str, since: datetime | N
     `bot`: (n, key, hours), n questions nobody asked, with the row of that key, in so many hours from `since`.
     """
     engine = scene.engine
+    if change.name not in WAYS:
+        hint = f"{nearest(change.name, WAYS)}; `to` is {', '.join(f'{to} for {name!r}' for name, to in WAYS.items())}"
+        raise ProjectError(f"there is no traffic {change.name!r}", "change.name", hint)
     if change.name == "fewer":
         where = f"{where} and hash(key || 'fewer') % 100000 < {round(change.to * 100000)}"
         asks = f"select * from asks where key not in (select key from decided where {where})"
