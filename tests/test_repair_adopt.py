@@ -35,7 +35,7 @@ from underhood.plan.exprs import columns_of
 from underhood.repair import workbench as uh
 from underhood.repair.adopt import Adopted, adopt_system, open_adopted
 from underhood.repair.catches import kinds_named, quiet_scene, run_drills
-from underhood.repair.diagnosis import CAUSE, NOTHING, OPEN, Diagnosis
+from underhood.repair.diagnosis import CAUSE, NOTHING, OPEN, WORLD, Diagnosis
 from underhood.repair.postmortem import document
 from underhood.repair.replay import decision_from
 from underhood.repair.roles import Roles
@@ -269,6 +269,21 @@ def test_without_raw_inputs_nobody_says_that_history_gives_the_same(
 
 
 @pytest.mark.slow
+def test_a_log_too_short_to_compare_with_itself_says_so_and_names_what_nobody_could_see(
+    model: Any, tmp_path: Path
+) -> None:
+    log = loans(600, 4)
+    west = (log.index >= 300) & (log.region == "west")
+    log.loc[west, "defaulted"] = True  # all of them, whatever they were told: it may be the world
+    adopt_system(decided(log, model), tmp_path, name="log", roles=ROLES, scorer=model)
+    found = diagnosed(tmp_path, model, "\"row.region\" = 'west' and label and asked_at >= '2024-01-04'")
+
+    rulings = {r.kind: r.says for r in found.rulings}
+    assert "fewer than 800 rows of history and decisions" in rulings["unit change"]
+    assert found.verdict == WORLD
+    assert "Looked at without raw inputs, training table, outcome moment" in found.says
+
+
 def test_what_the_raw_inputs_lack_is_not_called_compared(sound: pd.DataFrame, model: Any, tmp_path: Path) -> None:
     made = adopt_system(sound, tmp_path, name="desk", roles=ROLES, scorer=model, inputs=loans(N, 2)[["loan", "age"]])
 

@@ -32,12 +32,12 @@ from underhood.faults.moved_whom import (
     stretches_of,
     whom_of,
 )
-from underhood.faults.sides import Sides, open_sides
+from underhood.faults.sides import FEWEST, Sides, open_sides
 from underhood.plan.exprs import Expr
 from underhood.plan.operations import NUMBER
 
 LEFT = 0.6  # of how far two columns are from themselves, how far they may be from each other if one of them grows
-FEWEST, FAR = 8, 0.5  # rows that tell a swap of a few; how far the other column is from itself there
+LEAST, FAR = 8, 0.5  # rows that tell a swap of a few; how far the other column is from itself there
 SWAPPED = 0.3  # how far two swapped columns must have moved together
 ALONE = 0.8  # of what history's most sudden change would be, that no other column may show with a curve
 TRIED = 4  # stretches of one column that are looked at for a sudden curve
@@ -56,12 +56,16 @@ class Drift:
 
 @dataclass(frozen=True)
 class Looked:
-    """All that one look at a scene found; `is_dear` if only the dear look, beside the others of a row, showed it."""
+    """All that one look at a scene found; `is_dear` if only the dear look, beside the others of a row, showed it.
+
+    `rows` are those that were compared, 0 if none were; `why` says so where there are too few.
+    """
 
     moves: tuple[Moved, ...]
     drifts: tuple[Drift, ...]
     rows: int
     is_dear: bool = False
+    why: str = ""
 
 
 def moved_values(scene: Scene) -> Looked:
@@ -77,6 +81,9 @@ def drifted(scene: Scene) -> tuple[Drift, ...]:
 
 def _look(scene: Scene) -> Looked:
     sides = open_sides(scene) if scene.depth >= BESIDE else None
+    if sides is None and scene.depth >= BESIDE:
+        few = f"fewer than {FEWEST} rows of history and decisions: too few to say what came otherwise than before"
+        return Looked((), (), 0, why=few)
     return Looked((), (), 0) if sides is None or not sides.bad.any() else looked(sides, scene.depth >= CLOSELY)
 
 
@@ -178,7 +185,7 @@ def _swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iterator
 def _few_swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iterator[Moved]:
     """Two columns in each other's place in a few rows: where one has values that it never had, both are the other's."""
     past = {c.name: _held(c.values[~sides.decided]) for c in sides.columns.values() if c.kind == NUMBER}
-    for one in (c for c in stretches if c in past and len(past[c]) >= FEWEST):
+    for one in (c for c in stretches if c in past and len(past[c]) >= LEAST):
         for s in stretches[one][:TRIED]:
             before, now = (_held(s.column.values[rows]) for rows in (s.before, s.inside))
             odd = odd_move(one, before, now, past_of(past[one], s.column.grain))
@@ -201,7 +208,7 @@ def _few_swaps(sides: Sides, stretches: Mapping[str, Sequence[Stretch]]) -> Iter
 def _is_of(here: Array, shows: Callable[[Array], Array], others: Array, there: Array, own: Array) -> bool:
     """Whether odd values are those that the other column had and this one never, and the other's are this one's."""
     there, would = _held(there), others[shows(others)]
-    if min(len(there), len(would), len(here)) < FEWEST or apart_of(here, would) is None:
+    if min(len(there), len(would), len(here)) < LEAST or apart_of(here, would) is None:
         return False
     return apart_of(there, own) is not None and distance_of(there, others) >= FAR
 

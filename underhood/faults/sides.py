@@ -31,6 +31,7 @@ WIDE = 1000  # levels; a text with more names things and is not compared
 BACKWARDS = 0.001  # share of steps that fall in what only tells the time
 THIN = 400  # past rows; with fewer no bins are cut on the past alone
 FARTHER = (0.25, 1.0, 4.0, 16.0)  # times the past's own width beyond it
+FEWEST = 2 * THIN  # rows of the past and the decisions together; fewer are not compared
 _CUTS = (0.0005, 0.005, 0.02, *(k / 16 for k in range(1, 16)), 0.98, 0.995, 0.9995)
 
 
@@ -96,7 +97,7 @@ def _open(scene: Scene) -> Sides | None:
     )
     past = _past(scene, inputs, first)
     n_past, n_now = len(past["__at"]), len(now["__at"])
-    if n_past + n_now < 2 * THIN:
+    if n_past + n_now < FEWEST:
         return None
     kept = min(n_past, PAST * max(1, n_now // BLOCKS))
     some_past = np.sort(np.argsort(np.arange(n_past) * 0.6180339887 % 1.0, kind="stable")[:kept])

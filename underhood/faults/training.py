@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from underhood.build.outside import OUTSIDE
 from underhood.build.scorer import Frame, leaves
 from underhood.faults.kinds import Injection, Kind, Ruling, Scene, Suspect, counted
 from underhood.faults.served import served_features
@@ -70,6 +71,9 @@ def suspect_gap(scene: Scene) -> Ruling:
     outside = _outside(scene, bad)
     if outside is not None:
         return Ruling(GAP.name, (_suspect(scene, outside, n),))
+    if scene.bundle.model["kind"] == OUTSIDE:
+        says = "training holds values and levels like these; what a model made elsewhere makes of holes is not known"
+        return Ruling(GAP.name, (), says)
     if scene.bundle.model["kind"] != "trees":
         return Ruling(GAP.name, (), "training holds values and levels like these, and the model is linear: no holes")
     middle, usual, some = _alike(scene, bad)

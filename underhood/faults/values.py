@@ -378,6 +378,7 @@ def _ruling(name: str, scene: Scene) -> Ruling:
     if suspects:
         return Ruling(name, tuple(suspects))
     quiet = f"; none moved like that among {moved.rows:,} rows of history and decisions" if moved.rows else ""
+    quiet = f"; {moved.why}" if moved.why else quiet
     if not found.n:
         says = "none of these questions is in the sources any more, so inputs cannot be recomputed"
     elif not found.differing:

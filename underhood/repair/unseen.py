@@ -24,7 +24,7 @@ from underhood.plan.changes import BUNDLE, FEATURE, INPUT, OUTCOME, SOURCE, TRAF
 from underhood.plan.exprs import Expr, columns_of
 from underhood.plan.operations import TEXT
 from underhood.repair.causes import diagnose
-from underhood.repair.diagnosis import NOTHING, OPEN, Diagnosis
+from underhood.repair.diagnosis import NOTHING, OPEN, WORLD, Diagnosis
 from underhood.repair.meaning import Meaning
 
 Say = Callable[[str], None]
@@ -217,7 +217,7 @@ def _in_the_way(scene: Scene, changes: Sequence[Change], missing: Mapping[str, s
 
 
 def _honest(found: Diagnosis, missing: Mapping[str, str]) -> Diagnosis:
-    """The diagnosis with its own limits in its words, where it found nothing or could prove nothing."""
+    """The diagnosis with its own limits in its words, where it found or could prove nothing, or blames the world."""
     says = found.says
     if {"score", "scorer"} <= set(missing):
         verdict = OPEN if found.verdict == NOTHING else found.verdict
@@ -227,7 +227,7 @@ def _honest(found: Diagnosis, missing: Mapping[str, str]) -> Diagnosis:
         if lacks:
             says = f"whether what was told is what is so cannot be seen: {'; '.join(lacks)}"
     blind = [n for n in FIELDS if n in missing]
-    if found.verdict in (NOTHING, OPEN) and blind:
+    if found.verdict in (NOTHING, OPEN, WORLD) and blind:
         says += f". Looked at without {', '.join(blind)}: a fault that only they would show was not seen"
     return replace(found, says=says)
 
