@@ -1,5 +1,6 @@
 """What was done to a column is read off two arrays, and taken back; chance is never given a form."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -34,6 +35,36 @@ def test_a_factor_and_an_offset_are_found_and_taken_back(factor: float, offset: 
     assert form.kind == "unit change"
     assert form.parameters["factor"] == pytest.approx(factor, rel=1e-4)
     assert back(form, "x", "number", VALUES * factor + offset) == pytest.approx(VALUES.tolist(), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "decimals"),
+    [(1 / 60, 0.0, 3), (0.01, 0.0, 2), (1.60934, 0.0, 1), (5 / 9, -160 / 9, 1), (2.2, 0.0, 0), (0.001, 0.0, 3)],
+)
+@pytest.mark.parametrize("n", [40, 300])
+def test_another_unit_is_found_in_numbers_that_were_rounded_after_it(
+    factor: float, offset: float, decimals: int, n: int
+) -> None:
+    was = VALUES[:n].round(1)
+    served = (was * factor + offset).round(decimals)
+    served[0] = 0.5  # an odd row does not hide it
+    form = number_form("x", served, was, NO_REST)
+
+    assert form is not None
+    assert form.kind == "unit change"
+    assert form.parameters["factor"] == pytest.approx(factor, rel=2e-3)
+    assert form.parameters.get("offset", 0.0) == pytest.approx(offset, abs=0.05)
+    lost = 10.0**-decimals / factor
+    assert back(form, "x", "number", served)[1:] == pytest.approx(was[1:].tolist(), abs=lost, rel=2e-3)
+
+
+@pytest.mark.parametrize("change", [np.sqrt, np.log1p, np.square, lambda v: v**1.1, lambda v: 50 * np.tanh(v / 100)])
+def test_a_curve_that_was_rounded_is_no_other_unit(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    was = VALUES.round(1)
+    form = number_form("x", change(was).round(1), was, NO_REST)
+
+    assert form is not None
+    assert form.kind == "upstream change"
 
 
 def test_hours_of_another_zone_are_told_from_a_constant_that_is_added() -> None:

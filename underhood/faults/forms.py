@@ -52,6 +52,7 @@ def number_form(column: str, served: Array, again: Array, rest: Array, beside: A
         _affine,
         _grid,
         _comma,
+        _written,
         _map,
         _dealt,
     )
@@ -224,6 +225,75 @@ def _comma(column: str, served: Array, again: Array) -> Form | None:
     high = float(np.quantile(np.abs(again), 0.9995))
     says = f"{column} has lost its decimal mark: 12.5 has become 125"
     return Form("decimal comma", says, None, {"factor": float(10 ** ratio.max()), "high": high})
+
+
+def _written(column: str, served: Array, again: Array) -> Form | None:
+    """A factor or an offset of numbers that were then written with few decimals: a line within half of the last one.
+
+    Both are the simplest numbers that three standard errors allow, of the factor or of what divides; a factor alone
+    is simpler than both.
+    """
+    step = _last_decimal(served)
+    if step is None or len(served) < 4 * ENOUGH or min(len(np.unique(v)) for v in (served, again)) < 2 * ENOUGH:
+        return None
+    slope, start = _line(again, served)
+    nearest = np.argsort(np.abs(served - slope * again - start), kind="stable")[: max(ENOUGH, int(HOLDS * len(served)))]
+    slope, start = np.polyfit(again[nearest], served[nearest], 1).tolist()
+    some = np.abs(served - slope * again - start) <= step  # twice what rounding takes: the line is a rough one
+    if not _holds(some) or len(np.unique(again[some])) < 2 * ENOUGH:
+        return None
+    x, y, off = again[some], served[some], step / 12**0.5  # the standard deviation of what rounding takes
+    alone = _simplest(float(x @ y / (x @ x)), 3 * off / float(x @ x) ** 0.5)
+    across = float(((x - x.mean()) ** 2).sum()) ** 0.5
+    slope = _simplest(float((x - x.mean()) @ y) / across**2, 3 * off / across)
+    start = _simplest(float((y - slope * x).mean()), 3 * off / len(x) ** 0.5)
+    slack = 3 * off * (1 / len(x) ** 0.5 + np.abs(again - x.mean()) / across)  # as far as the line itself is known
+    for factor, offset in ((alone, 0.0), (slope, start)):
+        near = np.abs(served - factor * again - offset) <= step / 2 + slack
+        if factor and (factor, offset) != (1.0, 0.0) and _holds(near):
+            return _rounded(column, factor, offset, step)
+    return None
+
+
+def _rounded(column: str, factor: float, offset: float, step: float) -> Form:
+    """The form of a line that was written with few decimals."""
+    row, written = col(f"row.{column}"), f"written in steps of {step:g}"
+    if factor == 1.0:
+        return Form("shift", f"{column} {offset:+g}, {written}", row - offset, {"shift": offset})
+    if not offset:
+        return Form("unit change", f"{column} × {factor:g}, {written}", row / factor, {"factor": factor})
+    says = f"{column} × {factor:g} {offset:+g}, {written}"
+    return Form("unit change", says, (row - offset) / factor, {"factor": factor, "offset": offset})
+
+
+def _last_decimal(values: Array, most: int = 6) -> float | None:
+    """The step of the last decimal that numbers are written with, 1 for whole ones; null if they have more."""
+    for n in range(most + 1):
+        scaled = values * 10.0**n
+        if _holds(np.abs(scaled - np.round(scaled)) <= UNWRITTEN * np.maximum(1.0, np.abs(scaled))):
+            return 10.0**-n
+    return None
+
+
+def _line(x: Array, y: Array) -> tuple[float, float]:
+    """A line through the middles of the lowest and the highest third, which a few odd rows do not turn."""
+    order = np.argsort(x, kind="stable")
+    low, high = order[: len(x) // 3], order[-(len(x) // 3) :]
+    across = float(np.median(x[high]) - np.median(x[low]))
+    slope = float(np.median(y[high]) - np.median(y[low])) / across if across else 0.0
+    return slope, float(np.median(y - slope * x))
+
+
+def _simplest(value: float, error: float) -> float:
+    """The number with the fewest digits within the error, or one over such a number; 0 if that is within it."""
+    if abs(value) <= error:
+        return 0.0
+    for digits in range(1, 10):
+        near = [float(f"{value:.{digits}g}"), 1 / float(f"{1 / value:.{digits}g}")]
+        for one in near:
+            if abs(one - value) <= error:
+                return one
+    return value
 
 
 def _map(column: str, served: Array, again: Array) -> Form | None:
