@@ -25,6 +25,7 @@ LEAST = 400  # rows of the past that can tell, of either part
 OFTEN, MOST = 20, 100  # rows of a level that is learned, on average; levels of what tells another column
 USUAL = 0.9  # share of one value, above which nothing needs to tell it
 VALUES = 3  # that a column must have
+GLANCE, ODD = 600, 0.02  # rows of the past by which a pair of columns is given up; of these, that may be odd ones out
 DRAWN = 4000  # pairs of rows whose slopes are looked at
 ALIKE = 0.3  # of those, that must have one slope
 HOUR_S = 3600.0
@@ -54,19 +55,25 @@ def dependencies(sides: Sides) -> tuple[Dependency, ...]:
 
 def _each(sides: Sides) -> Iterator[Dependency]:
     past = np.flatnonzero(~sides.decided)
-    clock = _clock(sides)
+    some = past[: int(LEARNS * len(past))]
+    some = some[np.linspace(0, len(some) - 1, min(len(some), GLANCE)).astype(int)] if len(some) else some
     named = [(by, col(f"row.{by.name}")) for by in sides.columns.values()]
+    told_by = [(by, row, _levels(by.values[some])) for by, row in [*named, *_clock(sides)]]
     for column in sides.columns.values():
-        for by, row in [*named, *clock] if column.kind == NUMBER else named:
-            if by.name == column.name:
+        own = _levels(column.values[some])
+        for by, row, levels in told_by:
+            is_clock = by.name not in sides.columns
+            if by.name == column.name or (is_clock and column.kind != NUMBER):
+                continue
+            is_level = _seems_told(own, levels)
+            if not is_level and (is_clock or not _seem_on_a_line(column, by, some)):
                 continue
             both = past[~np.isnan(column.values[past]) & ~np.isnan(by.values[past])]
             learned, held = both[: int(LEARNS * len(both))], both[int(LEARNS * len(both)) :]
             if len(held) < LEAST or not _varies(column.values[learned]) or not _varies(by.values[learned]):
                 continue
-            found = (_line(column, by, learned) if by.name in sides.columns else None) or _by_level(
-                column, by, row, learned
-            )
+            found = None if is_clock else _line(column, by, learned)
+            found = found or (_by_level(column, by, row, learned) if is_level else None)
             if found is None:
                 continue
             told, equals, undo = found
@@ -74,6 +81,36 @@ def _each(sides: Sides) -> Iterator[Dependency]:
             # what was not learned from must be told, nearly all of it, and nearly all of that must be so
             if np.isnan(told[held]).mean() <= 1 - USUAL and broken[held].mean() <= 1 - HOLDS:
                 yield Dependency(column.name, by.name, told, broken, ~equals, undo)
+
+
+def _levels(values: Array) -> Array:
+    """The number of each row's level, from 0; that of nulls is -1."""
+    codes: Array = np.unique(values, return_inverse=True)[1]
+    return np.where(np.isnan(values), -1, codes)
+
+
+def _seems_told(codes: Array, by: Array) -> bool:
+    """Whether, at a glance, each level of one column comes with one of another one: most pairs of columns do not."""
+    both = (codes >= 0) & (by >= 0)
+    if by.max(initial=-1) >= MOST:
+        return False
+    pairs = len(np.unique(by[both] * (codes.max(initial=0) + 1) + codes[both]))
+    return bool(pairs <= len(np.unique(by[both])) + ODD * both.sum())
+
+
+def _seem_on_a_line(column: Column, by: Column, rows: Array) -> bool:
+    """Whether, at a glance, three rows of a pair of columns lie on one line."""
+    if not {column.kind, by.kind} <= {NUMBER, TIME}:
+        return False
+    y, x = column.values[rows], by.values[rows]
+    there = ~np.isnan(x) & ~np.isnan(y)
+    y, x = y[there], x[there]
+    if len(x) < VALUES:
+        return False
+    third = len(x) // 3
+    (y0, y1, y2), (x0, x1, x2) = ([v[n * third : (n + 1) * third] for n in range(3)] for v in (y, x))
+    one, other = (y1 - y0) * (x2 - x0), (y2 - y0) * (x1 - x0)
+    return bool((np.abs(one - other) <= 1e-3 * (np.abs(one) + np.abs(other))).mean() >= 1 - 3 * ODD)
 
 
 def _clock(sides: Sides) -> list[tuple[Column, Expr]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from math import log
 
 import numpy as np
@@ -20,7 +19,7 @@ from underhood.faults.extent import rises
 from underhood.faults.forms import CLOSE, ENOUGH, HOLDS, Form, number_form, text_form, time_form
 from underhood.faults.moved_common import CHANCE, NEWS, SHARED
 from underhood.faults.moved_few import Found
-from underhood.faults.moved_shown import Moved, moved_of
+from underhood.faults.moved_shown import Moved, moment_of, moved_of
 from underhood.faults.moved_whom import FEW, MEANT, PURE, Stretch, Whom, shown_values, whose
 from underhood.faults.sides import Column, Sides
 from underhood.plan.exprs import columns_of
@@ -144,5 +143,5 @@ def _form(sides: Sides, column: Column, d: Dependency, rows: Array) -> Form | No
         form = number_form(column.name, column.values[rows], d.told[rows], column.values[rest])
         is_rule = form is not None and len(np.unique(d.told[rows])) >= SEVERAL
         return form if is_rule else None
-    served, again = ([timedelta(seconds=float(v)) for v in side[rows]] for side in (column.values, d.told))
+    served, again = ([moment_of(at) for at in (sides.at + side)[rows]] for side in (column.values, d.told))
     return time_form(column.name, np.array(served, dtype=object), np.array(again, dtype=object))

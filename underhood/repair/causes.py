@@ -37,7 +37,7 @@ from underhood.repair.diagnosis import (
 from underhood.repair.meaning import Meaning
 from underhood.repair.neighbourhood import around, around_all, harm_of
 from underhood.repair.quiet import Quiet, quiet_times
-from underhood.repair.remainder import in_question, left_by
+from underhood.repair.remainder import LEFT, in_question, left_by
 from underhood.repair.swaps import reached_by, swap
 from underhood.repair.thinned import thinned
 from underhood.repair.trace import trace_row
@@ -68,7 +68,9 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
             _glance(thin, kinds, say)
         ground = survey(thin)
         rulings, causes = weigh(thin, ground, kinds, say)
-        rulings, causes = _with_the_rest(thin, ground, kinds, rulings, causes, say)
+        # of a large record, on which a look costs seconds, those in a fact's cohort are taken to be struck by it
+        if every == 1 or not any(c.stage <= CERTAIN and c.trial and c.covers > 1 - LEFT for c in causes):
+            rulings, causes = _with_the_rest(thin, ground, kinds, rulings, causes, say)
         causes, together = _shared(thin, ground, causes)
         causes = [_heard(thin, kinds, c) if n < PROVEN else c for n, c in enumerate(causes)]
     if every > 1:
