@@ -23,10 +23,11 @@ from underhood.faults.sampling import (
     undo_repeats,
     undo_sampling,
 )
-from underhood.faults.taught import Witness, of_decisions, sql_of, taught_otherwise, whom
+from underhood.faults.taught import Whom, Witness, of_decisions, sql_of, taught_otherwise, whom
 from underhood.faults.training import GAP, inject_gap
 from underhood.faults.training_labels import (
     CENSORED,
+    Relabelled,
     _fall,
     inject_censored,
     inject_taught_flip,
@@ -174,6 +175,15 @@ def test_where_a_cohort_had_a_yes_only_lately_its_newest_were_not_yet_known_and_
     with struck(scene, "label flip", quiet, *inject_taught_flip(OAK & late), cohort=OAK) as clone:
         assert len(taught_flips(clone)[0]) == 1
         assert CENSORED.suspect(clone).suspects == ()
+
+
+def test_an_outcome_whose_newest_alone_were_taught_as_no_was_not_yet_known_and_no_definition(scene: Scene) -> None:
+    newest = col("facts.returned") & (col("asked_at") >= lit(uh_moment(scene) - timedelta(days=20)))
+    looked = replace(scene, kept={"relabelled": Relabelled(40, 40, Whom(newest, 1.0, ""))})
+    always = replace(scene, kept={"relabelled": Relabelled(40, 40, Whom(col("facts.returned"), 1.0, ""))})
+
+    assert [len(kind.suspect(looked).suspects) for kind in (CENSORED, DEFINITION)] == [1, 0]
+    assert [len(kind.suspect(always).suspects) for kind in (CENSORED, DEFINITION)] == [0, 1]
 
 
 def test_days_that_were_not_yet_known_in_history_too_are_counted_to_the_day() -> None:

@@ -87,6 +87,8 @@ def suspect_definition(scene: Scene) -> Ruling:
 def _without_harm(scene: Scene) -> Ruling:
     kind = DEFINITION.name
     found = relabelled(scene)
+    if found is not None and found.is_late:
+        return Ruling(kind, (), "training labels differ from history, but only the newest, which lost their 'yes'")
     if found is not None and found.is_definition and found.who.where is not None:
         where = found.who.where
         counts = "not happened" if found.no > found.n / 2 else "happened"
