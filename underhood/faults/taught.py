@@ -302,7 +302,13 @@ def _later_witness(scene: Scene) -> Witness | None:
     missing = coverage(scene)
     if missing is not None and missing.is_selective:
         return None
-    early = heard(scene)
+    # who bears witness may depend on what is in question, but what they say does not: it is learned once
+    early, known = heard(scene), scene.once("witnesses", lambda _: dict[str, Witness | None]())
+    found: Witness | None = known[early] if early in known else known.setdefault(early, _witness(scene, early))
+    return found
+
+
+def _witness(scene: Scene, early: str) -> Witness | None:
     n, yes = counted(scene.engine, f"select count(label), count(*) filter (where label) from decisions where {early}")
     if n < KNOWN or min(yes, n - yes) < KNOWN / 10:
         return None
@@ -312,7 +318,7 @@ def _later_witness(scene: Scene) -> Witness | None:
     own = "label, epoch_us(asked_at) as __asked, " + ", ".join(exprs)
     lived = dict(
         scene.engine.frame(
-            f"select {own}, bad from decisions where {early} and label is not null "
+            f"select {own} from decisions where {early} and label is not null "
             f"qualify row_number() over (order by asked_at, id) % {max(1, n // MOST)} = 0"
         )
     )

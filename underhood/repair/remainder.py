@@ -14,6 +14,8 @@ from underhood.faults.kinds import Scene
 from underhood.plan.changes import TRAFFIC
 from underhood.repair.bench import Ground, Trial
 
+# what is so whichever decisions are in question is not looked for again
+WHOEVER = ("taught otherwise", "relabelled", "lost cohort", "cohort columns", "witnesses")
 LEFT, LEAST = 0.25, 2  # share of the decisions in question, and how many, that are worth a look of their own
 
 
@@ -39,7 +41,7 @@ def in_question(scene: Scene, places: Sequence[int]) -> Iterator[Scene]:
     listed = ", ".join(map(str, places))
     engine.view("decisions", f"select * replace (bad and place in ({listed}) as bad) from all_in_question")
     try:
-        yield replace(scene, n_bad=len(places), kept={})
+        yield replace(scene, n_bad=len(places), kept={n: scene.kept[n] for n in WHOEVER if n in scene.kept})
     finally:
         engine.run("drop view decisions")
         engine.run("alter view all_in_question rename to decisions")
