@@ -29,7 +29,7 @@ from underhood.repair.cases import read_case
 from underhood.repair.catches import quiet_scene
 from underhood.repair.causes import _in_order, _without_children
 from underhood.repair.complaint import Complaint, parse_email
-from underhood.repair.diagnosis import Cause, Diagnosis, diagnosis_json, verdict_of
+from underhood.repair.diagnosis import Cause, Diagnosis, as_told, diagnosis_json, verdict_of
 from underhood.repair.workbench import Workbench
 from underhood.run.decide import decider
 
@@ -305,6 +305,17 @@ def test_a_fact_that_the_whole_complaint_lies_in_is_no_change_of_the_world(right
 
     assert _in_order(causes) == causes == _in_order(causes[::-1])
     assert verdict_of(scene, causes, None, None)[0] == "cause"
+
+
+def test_the_cause_that_the_verdict_names_is_the_first_in_the_list(right_bench: Workbench) -> None:
+    scene, trial = replace(quiet_scene(right_bench), n_bad=5), all_repaired()
+    fact = Suspect("sentinel fill", "source of wind", "wind is 0 in many rows", "select 1", ())
+    flip = Suspect("label flip", "labels", "labels of OAK were turned", "select 1", ())
+    causes = [Cause(fact, None, 0.4, stage=1), Cause(flip, trial, 0.3, stage=4)]
+
+    assert verdict_of(scene, causes, None, None)[1].startswith("labels of OAK were turned")
+    assert as_told(scene, causes) == causes[::-1]
+    assert as_told(scene, causes[:1]) == causes[:1]
 
 
 @pytest.mark.slow

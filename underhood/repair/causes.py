@@ -31,6 +31,7 @@ from underhood.repair.diagnosis import (
     WORLD,
     Cause,
     Diagnosis,
+    as_told,
     proven,
     verdict_of,
 )
@@ -72,6 +73,7 @@ def diagnose(scene: Scene, meaning: Meaning, kinds: Sequence[Kind] = KINDS, say:
         if every == 1 or not any(c.stage <= CERTAIN and c.trial and c.covers > 1 - LEFT for c in causes):
             rulings, causes = _with_the_rest(thin, ground, kinds, rulings, causes, say)
         causes, together = _shared(thin, ground, causes)
+        causes = causes if together is not None else as_told(thin, causes)
         causes = [_heard(thin, kinds, c) if n < PROVEN else c for n, c in enumerate(causes)]
     if every > 1:
         say("counting the first cause on all decisions")

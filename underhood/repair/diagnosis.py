@@ -76,8 +76,8 @@ def verdict_of(
     """The verdict on causes, best first, and what it says; `together` is the trial of all that have a share."""
     if together is not None:
         return CAUSE, _says_together(scene, [c for c in causes if c.share < 1], together)
-    best = next((c for c in causes if c.trial and _repairs(scene, c)), None)
-    if best and best.trial and (best.stage != OUTSIDE or causes[0].stage > CERTAIN):
+    best = proven_cause(scene, causes)
+    if best and best.trial:
         # what only the world did is no fault of the system, though another map of the scores would do better by it
         verdict, world = (WORLD, f"{MOVED}. ") if best.stage == OUTSIDE else (CAUSE, "")
         return verdict, f"{best.suspect.says}. {world}{_says_undone(scene, best.trial)}{_beside(best, causes)}"
@@ -92,6 +92,21 @@ def verdict_of(
     if causes:
         return OPEN, f"{causes[0].suspect.says}. Nothing is known that would undo it, so it is not proven on the bench"
     return _nothing(near, harm)
+
+
+def proven_cause(scene: Scene, causes: Sequence[Cause]) -> Cause | None:
+    """The first of the causes, best first, whose undoing takes most of it away; null if none does.
+
+    What only the world did is no cause where the record contradicts itself.
+    """
+    best = next((c for c in causes if c.trial and _repairs(scene, c)), None)
+    return None if best is None or (best.stage == OUTSIDE and causes[0].stage <= CERTAIN) else best
+
+
+def as_told(scene: Scene, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, best first, with the one before all that the verdict names."""
+    named = proven_cause(scene, causes)
+    return sorted(causes, key=lambda c: named is not None and c is not named)
 
 
 def _says_undone(scene: Scene, trial: Trial) -> str:
