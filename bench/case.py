@@ -99,8 +99,6 @@ def prepare(scratch: Path, size: str) -> dict[str, Any]:
 
 def verdict(scratch: Path, size: str) -> dict[str, Any]:
     """Ours: open, understand, diagnose."""
-    import lightgbm  # noqa: F401  else the diagnosis would import it
-
     import underhood as uh
     import underhood.repair.workbench
 
