@@ -24,7 +24,7 @@ from underhood.faults.skews import FEATURE_SKEW, inject_feature
 from underhood.faults.values import _lagged, _reads, differs, served_otherwise
 from underhood.faults.vectors import DEFAULT, FEATURE_ORDER, _is_map, inject_default, inject_order
 from underhood.plan.changes import INPUT, ROUTE, SCORE, THRESHOLD, UNTIL, Change
-from underhood.plan.exprs import Expr, col, columns_of, shown
+from underhood.plan.exprs import Expr, col, columns_of, greatest, shown
 from underhood.repair import workbench as uh
 from underhood.repair.bench import survey
 from underhood.repair.cases import mean
@@ -221,6 +221,16 @@ def test_whom_a_wrong_level_touches_is_told_by_the_level_that_was_served(scene: 
     assert form.kind == "precision loss"
     assert cohort.where is not None
     assert "row.depot = 'O'" in shown(cohort.where)
+
+
+def test_a_cap_from_below_is_told_of_all_and_not_of_those_who_have_its_value(scene: Scene) -> None:
+    raised = greatest(col("row.km"), 9.0)
+    with strike(scene, Injection("drill", (Change(INPUT, "km", raised),)), LATE) as struck:
+        ((_, form, cohort),) = served_otherwise(complained(struck)).forms
+
+    assert (form.kind, form.parameters["at"]) == ("clipped", 9.0)
+    assert cohort.where is not None
+    assert "row.km" not in shown(cohort.where)
 
 
 def test_a_column_of_the_question_may_be_called_as_a_look_calls_its_own(scene: Scene) -> None:

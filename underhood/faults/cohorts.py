@@ -80,7 +80,9 @@ def _level(scene: Scene, flag: str, rows: str, n: int, struck: Sequence[str]) ->
     level of those that show it can be that: it is found first, then counted in one more pass. Of a column that came
     wrong it is the level served, and only if no other column has one: one value for all tells itself, not whom.
     """
-    names = [c for c, kind in scene.plan.inputs.items() if kind in (TEXT, FLAG, NUMBER)]
+    # where a number came wrong, one value for all may be a cap: those beyond it are not whom it touches
+    kinds = scene.plan.inputs.items()
+    names = [c for c, kind in kinds if kind == TEXT or (kind in (FLAG, NUMBER) and c not in struck)]
     columns = [f"d.{quoted('row.' + c)}" if c in struck else f"a.{quoted(c)}" for c in names]
     common = scene.engine.rows(f"select {', '.join(f'mode({c})' for c in columns)} from {rows} and {flag}")[0]
     tried = [(c, column, v) for c, column, v in zip(names, columns, common, strict=True) if _names(v)]

@@ -108,7 +108,9 @@ def _served_otherwise(scene: Scene) -> Served:
             if any(column in columns for columns, _, _ in forms):
                 continue
             cohort = cohort_of(scene, differs(column, inputs[column]), struck=tuple(broken))
-            found = _form(scene, column, inputs[column], _frame(scene, column, cohort.where))
+            # by a level that itself came wrong nobody else would be in the cohort
+            by_itself = cohort.where is not None and columns_of(cohort.where) & {f"row.{c}" for c in broken}
+            found = _form(scene, column, inputs[column], _frame(scene, column, None if by_itself else cohort.where))
             columns: tuple[str, ...] = (column,)
             if found is None and (copied := _copied(scene, column)):
                 columns, found = copied
