@@ -283,6 +283,14 @@ def test_one_rule_for_some_is_a_simpler_change_than_two_cuts_that_moved_apart(sc
     assert only(some, MISROUTING).parameters["action"] == "text"
 
 
+def test_one_action_for_all_of_a_span_is_a_rule_and_not_two_cuts_beyond_every_score(scene: Scene) -> None:
+    middle = scene.bundle.policy.actions[1]
+
+    assert only(ruled(scene, *inject_route(middle)), MISROUTING).parameters["action"] == middle
+    first = only(ruled(scene, *inject_route(scene.bundle.policy.actions[0])), WRONG_THRESHOLD)
+    assert first.parameters  # where one cut gives that action to all, it is the simpler change
+
+
 @pytest.mark.slow
 def test_a_rule_over_a_number_is_told_by_where_the_number_begins(scene: Scene) -> None:
     suspect = only(ruled(scene, *inject_route("text", col("row.km") >= 12)), MISROUTING)

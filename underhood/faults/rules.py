@@ -73,8 +73,10 @@ def _misacted(scene: Scene) -> Misacted | None:
     cuts = {c: _place(dict(policy.cuts)[c], s) for c, s in moved.items()}
     can = plain & (actions_of(r.score, _with(policy, cuts)) != expected)
     extent = extent_of(scene, r.id, shows, can)
-    if rule is not None and len(moved) > 1 and not extent.is_whole:
-        # two cuts that moved apart, and for some only, are two changes; one action for some is one
+    sides = {bool(shows.min() >= dict(policy.cuts)[name]) for name, shows in moved.items()}
+    is_all = rule is not None and len(sides) > 1 and (r.action[plain & holds(scene, rule.where)] == given[0]).all()
+    if rule is not None and len(moved) > 1 and (is_all or not extent.is_whole):
+        # two cuts that moved apart, until nothing is beyond them or for some only, are two changes; one action is one
         return Misacted(RULE, n_bad, rule, given, low, high)
     inside = plain & holds(scene, extent.where)
     cuts = {c: _implied(policy, r, inside, c, s, extent.is_whole) for c, s in moved.items()}
