@@ -393,6 +393,7 @@ def test_a_role_that_nobody_named_is_guessed_from_values_and_said(sound: pd.Data
         "decided_at is taken for the moment of asking",
         "score is taken for the score",
         "action is taken for the action",
+        "defaulted is yes or no, and is taken for an input",
     ]
     assert "outcome" in made.missing
 

@@ -114,7 +114,9 @@ def _one_value(column: str, served: Array, again: Array, rest: Array, beside: Ar
     least = ENOUGH if counts.max() < len(served) else 2
     if counts.max() < HOLDS * len(served) or len(np.unique(again)) < least:
         return None
-    if len(beside) >= ENOUGH and (_is_cap(again, beside, value) or _is_cap(-again, -beside, -value)):
+    # where nobody of them keeps a value, one that others have as well has stopped there
+    left = beside if len(beside) >= ENOUGH or value in rest else rest
+    if len(left) >= ENOUGH and (_is_cap(again, left, value) or _is_cap(-again, -left, -value)):
         return Form("clipped", f"{column} is cut off at {value:g}", None, {"at": value})
     between = again.min() < value < again.max()
     if value and value in rest and (between or (len(beside) < ENOUGH and rest.min() < value < rest.max())):
