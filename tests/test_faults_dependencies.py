@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from underhood.build.scorer import Array
-from underhood.faults.dependencies import dependencies
+from underhood.faults.dependencies import borne_out, dependencies
 from underhood.faults.moved import looked
 from underhood.faults.moved_shown import Moved
 from underhood.faults.sides import Sides, side_by_side
@@ -95,6 +95,18 @@ def test_an_hour_is_told_by_the_moment_of_asking_in_the_zone_in_which_people_nam
     assert (moved.form.kind, moved.columns, moved.n) == ("time zone", ("hour",), FEW.sum())
     assert {d.by for d in dependencies(replace(sides, zone="Europe/Berlin"))} == {"the hour of asking"}
     assert not dependencies(sides)
+
+
+def test_an_hour_that_the_moment_of_asking_bears_out_is_not_wrong_for_those_who_now_ask_at_another() -> None:
+    at = np.datetime64("2024-03-01").astype("datetime64[s]").astype(float) + np.arange(N) * 600.0
+    hour = np.floor(at / 3_600) % 24
+    warm_at = np.where(np.arange(N) < KEPT, 11, 17)  # it is warm later in the day once the decisions begin
+    joined = {"hour": hour, "warm": np.where(np.abs(hour - warm_at) <= 2, "warm", "cold")}
+    bad = np.isin(np.arange(N - KEPT), np.flatnonzero((joined["warm"] == "warm")[KEPT:])[:5])
+    sides = side_by_side(at, KEPT, bad, {"hour": NUMBER, "warm": TEXT}, joined, {"hour", "warm"})
+
+    assert borne_out(sides, dependencies(sides)) == {"hour"}
+    assert all("hour" not in moved.columns for moved in looked(sides).moves)
 
 
 def test_sound_rows_contradict_nothing() -> None:

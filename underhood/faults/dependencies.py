@@ -7,7 +7,7 @@ what it should be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -51,6 +51,12 @@ class Dependency:
 def dependencies(sides: Sides) -> tuple[Dependency, ...]:
     """The exact dependencies between two columns that held in the past, both ways where both hold."""
     return tuple(_each(sides))
+
+
+def borne_out(sides: Sides, found: Sequence[Dependency]) -> frozenset[str]:
+    """The columns that the moment of asking tells in the decisions as it did before: whoever asks, they are right."""
+    by_clock = (d for d in found if d.by not in sides.columns)
+    return frozenset(d.column for d in by_clock if d.broken[sides.decided].mean() <= 1 - HOLDS)
 
 
 def _each(sides: Sides) -> Iterator[Dependency]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.breaks import Break, breaks
+from underhood.faults.dependencies import borne_out, dependencies
 from underhood.faults.forms import Form
 from underhood.faults.kinds import BESIDE, CLOSELY, Scene
 from underhood.faults.moved_alike import alike_moves
@@ -102,14 +103,16 @@ def looked(sides: Sides, closely: bool = True) -> Looked:
             moves.append(max(singles, key=lambda m: (m.explained > 0.9, m.strength)))
     swaps = list(_swaps(sides, stretches)) or list(_few_swaps(sides, stretches))
     # what a row contradicts needs no crowd
-    told = list(told_moves(sides))
+    dependent = dependencies(sides)
+    told = list(told_moves(sides, dependent))
     contradicted = {c for m, columns in told for c in (*m.columns, *columns)}
     swaps = [*(m for m, _ in told), *(m for m in swaps if not contradicted & set(m.columns))]
     crossed = contradicted | {c for m in swaps for c in m.columns}
     moves = swaps + [m for m in moves if not crossed & set(m.columns)]
-    moves = [by_its_names(sides, m) for m in moves or common_moves(sides)]
+    right = borne_out(sides, dependent)
+    moves = [by_its_names(sides, m) for m in moves or common_moves(sides) if not right & set(m.columns)]
     is_dear = closely and not moves
-    moves = list(alike_moves(sides)) if is_dear else moves
+    moves = [m for m in alike_moves(sides) if not right & set(m.columns)] if is_dear else moves
     named = {c for m in moves for c in m.columns}
     drifts = tuple(_drift(sides, many[0]) for name, many in by_column.items() if name not in named)
     return Looked(tuple(sorted(moves, key=lambda m: -m.strength)), drifts, len(sides.at), is_dear and bool(moves))

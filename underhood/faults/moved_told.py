@@ -6,7 +6,7 @@ whose values are no longer those that it had.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import log
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from underhood.build.scorer import Array
 from underhood.faults.breaks import Break
-from underhood.faults.dependencies import Dependency, dependencies
+from underhood.faults.dependencies import Dependency
 from underhood.faults.extent import rises
 from underhood.faults.forms import CLOSE, ENOUGH, HOLDS, Form, number_form, text_form, time_form
 from underhood.faults.moved_common import CHANCE, NEWS, SHARED
@@ -30,12 +30,11 @@ SEVERAL = 5  # values that a number must have been told, before a factor or a st
 NEARLY = 0.05  # of the distance, by which one of two columns must have gone farther than the other
 
 
-def told_moves(sides: Sides) -> Iterator[tuple[Moved, set[str]]]:
+def told_moves(sides: Sides, found: Sequence[Dependency]) -> Iterator[tuple[Moved, set[str]]]:
     """What the decisions in question show of a column, at most one, that others of its row contradict, and all those.
 
     Whatever else is odd about any of these is its child.
     """
-    found = dependencies(sides)
     broken = [d for d in found if _is_news(sides, d, len(found))]
     tried = []
     # the moment of asking is nobody's column, and is not wrong

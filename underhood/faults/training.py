@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from underhood.build.outside import OUTSIDE
@@ -146,15 +148,15 @@ def _levels(scene: Scene) -> list[tuple[str, str, float]]:
 
 def _look_at_levels(scene: Scene) -> list[tuple[str, str, float]]:
     read = {c for e in scene.bundle.features.values() for c in columns_of(e)}
-    total = counted(scene.engine, "select count(*) from decisions where status = 'ok'")[0]
+    inputs = [(n, k) for n, k in scene.plan.inputs.items() if n in read and k in (TEXT, FLAG, NUMBER)]
+    many = ["count(*) filter (where status = 'ok')"]
+    many += [f"approx_count_distinct({quoted('row.' + n)})" for n, _ in inputs]
+    total, *counts = counted(scene.engine, f"select {', '.join(many)} from decisions")
     made: list[tuple[str, str, float]] = []
-    for name, kind in scene.plan.inputs.items():
-        if name not in read or kind not in (TEXT, FLAG, NUMBER):
+    for (name, kind), n_levels in zip(inputs, counts, strict=True):
+        if n_levels > (FEW_LEVELS if kind == NUMBER else MANY_LEVELS):
             continue
-        most = FEW_LEVELS if kind == NUMBER else MANY_LEVELS
         column = quoted("row." + name)
-        if counted(scene.engine, f"select approx_count_distinct({column}) from decisions")[0] > most:
-            continue
         rows = scene.engine.rows(
             f"select v::VARCHAR, sum(k), sum(k * k / n) / sum(k) from (select {column} as v, count(*) as k, "
             f"sum(count(*)) over (partition by asked_at::DATE) as n from decisions where status = 'ok' "
@@ -183,21 +185,23 @@ def _taught_by(scene: Scene, cohort: str) -> tuple[tuple[Change, ...], bool]:
 
 def _absent(scene: Scene) -> Suspect | None:
     """The level that is frequent now and next to absent in training, of several the one that most bad ones have."""
-    rows, n_bad = (counted(scene.engine, f"select count(*) from {v}")[0] for v in ("training", "decisions where bad"))
     best: tuple[int, Suspect] | None = None
-    absent = []
-    for name, level, share in _levels(scene):
-        where = level_expr(scene, name, level)
-        taught = counted(scene.engine, f"select count(*) from training where {sql_of(scene, where)}")[0]
-        if taught <= ABSENT * rows * share and rows * share >= LEAST:
-            absent.append((name, level, share, where, taught))
+    levels = [(name, level, share, level_expr(scene, name, level)) for name, level, share in _levels(scene)]
+    (rows, *taught_of), (n_bad, *bad_of) = (
+        counted(scene.engine, f"select count(*){_counts(scene, levels)} from {view}")
+        for view in ("training", "decisions where bad")
+    )
+    absent = [
+        (name, level, share, where, taught, bad)
+        for (name, level, share, where), taught, bad in zip(levels, taught_of, bad_of, strict=True)
+        if taught <= ABSENT * rows * share and rows * share >= LEAST
+    ]
     # where most of a column is new, it has moved for everyone: that is no cohort
     moved = {n for n, *_ in absent if sum(share for m, _, share, *_ in absent if m == n) > 0.5}
-    for name, level, share, where, taught in absent:
+    for name, level, share, where, taught, bad in absent:
         sql = sql_of(scene, where)
         if name in moved:
             continue
-        bad = counted(scene.engine, f"select count(*) from decisions where bad and {sql}")[0]
         is_elsewhere = 2 * bad < n_bad
         if (is_elsewhere and share < MATTERS) or (best is not None and bad <= best[0]):
             continue
@@ -219,6 +223,11 @@ def _absent(scene: Scene) -> Suspect | None:
             ),
         )
     return best[1] if best is not None else None
+
+
+def _counts(scene: Scene, levels: Sequence[tuple[str, str, float, Expr]]) -> str:
+    """SQL of how many rows have each level, all of them in one pass."""
+    return "".join(f", count(*) filter (where {sql_of(scene, where)})" for *_, where in levels)
 
 
 def _outside(scene: Scene, bad: Frame) -> tuple[Expr, int] | None:
