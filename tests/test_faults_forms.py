@@ -166,13 +166,20 @@ def test_a_level_under_a_name_that_others_have_is_merged_and_not_renamed() -> No
     merged = text_form("room", served, again, np.array(["A", "B"], dtype=object))
     renamed = text_form("room", served, again, np.array(["B"], dtype=object))
 
-    assert [f.kind for f in (merged, renamed) if f] == ["category merge", "category rename"]
+    # of the cohort that came wrong nobody else has the name, but all others do
+    elsewhere = text_form("room", served, again, [], ["A", "B"])
+
+    assert [f.kind for f in (merged, renamed, elsewhere) if f] == [
+        "category merge",
+        "category rename",
+        "category merge",
+    ]
 
 
 def test_levels_exchanged_among_all_who_are_touched_are_renamed_whatever_others_are_called() -> None:
     again = np.array(RANDOM.choice(["red", "white"], 60), dtype=object)
     served = np.array([{"red": "white", "white": "red"}[v] for v in again], dtype=object)
-    form = text_form("colour", served, again)
+    form = text_form("colour", served, again, [], ["red", "white", "rose"])
 
     assert form is not None
     assert form.kind == "category rename"

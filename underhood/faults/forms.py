@@ -333,11 +333,14 @@ def _dealt(column: str, served: Array, again: Array) -> Form | None:
     return Form("category rename", f"{column} is renamed: {shown}", undo, {"levels": to})
 
 
-def text_form(column: str, served: Array, again: Array, rest: Iterable[str] = ()) -> Form | None:
+def text_form(
+    column: str, served: Array, again: Array, rest: Iterable[str] = (), others: Iterable[str] = ()
+) -> Form | None:
     """The form in which a text differs; null if there is none.
 
-    `served` and `again` are of the rows that differ, `rest` of those that do not: texts without nulls.
-    A level under a name that others of the rest have is merged with it, not renamed.
+    `served` and `again` are of the rows that differ, `rest` of those that do not, `others` of those whom no fault
+    touches: texts without nulls. A level under a name that others of the rest have is merged with it, not renamed;
+    so is one under a name that others have, unless names went round among themselves.
     """
     if len(served) < ENOUGH:
         return None
@@ -362,7 +365,8 @@ def text_form(column: str, served: Array, again: Array, rest: Iterable[str] = ()
         longest = max(len(s) for s, _ in pairs)
         return Form("precision loss", f"{column} is cut off after {longest} characters", None, {"length": longest})
     shown = ", ".join(f"{a!r} → {s!r}" for a, s in sorted(to.items())[:3]) + (", …" if len(to) > 3 else "")
-    if len(set(to.values())) == len(to) and not set(to.values()) & set(rest):
+    new = set(to.values())
+    if len(new) == len(to) and not new & set(rest) and not (new - set(to)) & set(others):
         return Form("category rename", f"{column} is renamed: {shown}", _back(column, pairs), {"levels": to})
     return Form("category merge", f"{column} is merged: {shown}", None, {"levels": to})
 

@@ -208,8 +208,8 @@ def _form(scene: Scene, column: str, kind: str, frame: Mapping[str, Array]) -> F
             else _lagged(scene, column) or number_form(column, served, again, rest, beside)
         )
     if kind == TEXT:
-        # names are dealt anew for whom a fault touches: what others are called says nothing of theirs
-        return text_form(column, served, again, among)
+        # names that go round among whom a fault touches: what others are called says nothing of theirs
+        return text_form(column, served, again, among, frame["again"][~changed])
     return time_form(column, served, again) if kind == TIME else None
 
 
