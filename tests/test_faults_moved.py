@@ -502,3 +502,18 @@ def test_what_a_day_showed_is_not_steady_and_what_goes_on_is() -> None:
     assert is_steady(random < 0.02)
     assert is_steady((random < 0.02) & (np.arange(4000) > 2500))
     assert not is_steady((random < 0.2) & (np.arange(4000) // 400 == 3))
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_value_of_which_spells_were_always_made_is_not_filled_in_for_another_spell(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    n, kept = 12_000, 9_000
+    ends = np.cumsum(random.integers(40, 500, 200))
+    is_hazy = np.searchsorted(ends, np.arange(n)) % 2 == 0
+    is_hazy[kept : kept + 300], is_hazy[kept + 300 :] = True, False
+    seen = random.integers(1, 10, n).astype(float)
+    seen = np.where(is_hazy | (random.random(n) >= 0.9), seen, 10.0)
+    bad = np.isin(np.arange(n - kept), [700, 900, 1_100, 1_300, 1_500])
+    sides = side_by_side(np.arange(n) * 600.0, kept, bad, {"visib": NUMBER}, {"visib": seen}, {"visib"})
+
+    assert looked(sides).moves == ()

@@ -251,7 +251,9 @@ def _usual(sides: Sides, s: Stretch, found: Found, share: float) -> float:
             return share  # it came, and passed
         # the thinner, the longer must be looked for as much: chance piles up more in fewer rows
         n = max(n, min(len(s.inside) // 2, len(held) // 2)) if share < THIN else n
-        return piled(held, n)
+        # a pile is what is more than a value's share of all: so must be what is held against it
+        more = share - float(np.mean(held == value))
+        return piled(held, n) * share / more if more > 0 else share
     summed = np.concatenate([[0], np.cumsum(some)])
     return float((summed[n:] - summed[:-n]).max() / n)
 
